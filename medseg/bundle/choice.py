@@ -1,0 +1,70 @@
+"""A choice of components, and the bundle name that says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medseg.errors import MedsegError
+
+SEPARATOR = "__"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one experiment is made of; the key of its runs everywhere.
+
+    Args:
+        dataset: name of a data set, registered or indexed by the user.
+        model: name of a model.
+        loss: name of a loss.
+        augment: name of an augmentation.
+        preprocess: names of transforms, in the order in which they are applied.
+    """
+
+    dataset: str
+    model: str
+    loss: str
+    augment: str = "vanilla"
+    preprocess: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The bundle's folder name: ``dataset__model__loss[__augment[__preprocess]]``.
+
+        >>> Choice("kvasir_seg", "unet", "dice").name
+        'kvasir_seg__unet__dice'
+        >>> Choice("kvasir_seg", "unet", "dice", preprocess=("clahe", "median")).name
+        'kvasir_seg__unet__dice__vanilla__clahe-median'
+        """
+        parts = [self.dataset, self.model, self.loss]
+        if self.augment != "vanilla" or self.preprocess:
+            parts.append(self.augment)
+        if self.preprocess:
+            parts.append("-".join(self.preprocess))
+        return SEPARATOR.join(parts)
+
+    @classmethod
+    def parse(cls, name: str) -> Choice:
+        """The choice that a bundle name says.
+
+        Raises:
+            MedsegError: the name has no such form.
+        """
+        parts = name.split(SEPARATOR)
+        if not 3 <= len(parts) <= 5 or not all(parts):
+            raise MedsegError(
+                f"{name!r} is no bundle name: write dataset__model__loss, such as kvasir_seg__unet__dice,"
+                " with __augment and __preprocess behind it if wanted"
+            )
+        preprocess = tuple(parts[4].split("-")) if len(parts) == 5 else ()
+        return cls(*parts[:4], preprocess=preprocess)
+
+    def facts(self) -> dict[str, str]:
+        """The choice as the columns of a results table."""
+        return {
+            "dataset": self.dataset,
+            "model": self.model,
+            "loss": self.loss,
+            "preprocess": "-".join(self.preprocess),
+            "augment": self.augment,
+        }

@@ -1,0 +1,233 @@
+"""Checks a bundle offline and names every fault with its file and key."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pydoc
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from medseg.bundle.open import CONFIGS, Bundle
+from medseg.errors import MedsegError
+
+SCHEMA = "meta_schema_20240725.json"
+NEEDED = (
+    "LICENSE",
+    "docs/README.md",
+    "configs/metadata.json",
+    "configs/logging.conf",
+    *(f"configs/{n}.yaml" for n in CONFIGS),
+)
+#: what MONAI and MONAI Label look up by key
+KEYS = {
+    "train": (
+        "bundle_root",
+        "device",
+        "dataset_dir",
+        "network_def",
+        "network",
+        "run",
+        "train::trainer",
+        "train::trainer::max_epochs",
+        "train::dataset",
+        "train::inferer",
+        "train::handlers",
+        "validate::evaluator",
+        "validate::handlers",
+    ),
+    "inference": (
+        "bundle_root",
+        "device",
+        "dataset_dir",
+        "dataset",
+        "evaluator",
+        "network_def",
+        "inferer",
+        "preprocessing",
+        "postprocessing",
+        "run",
+    ),
+}
+#: parts that need neither data nor weights and are therefore built for real
+BUILT = ("network_def", "loss", "optimizer", "train::inferer")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a bundle: the file, the key in it, and the reason."""
+
+    file: str
+    key: str
+    reason: str
+
+
+def verify(bundle: Bundle, *, execute: bool = True) -> list[Fault]:
+    """Every fault of a bundle; an empty list says that it is sound.
+
+    Looks for the files of MONAI's bundle specification, holds ``metadata.json`` against MONAI's schema (shipped,
+    no network), and checks every component of every config: that it can be found, that it takes the arguments
+    given, and that every ``@reference`` exists. With ``execute`` it then builds network, loss and optimiser and
+    compares one forward pass with the shapes that the metadata promise.
+
+    Args:
+        bundle: the bundle to check.
+        execute: build and run the network; only for bundles you trust, since expressions are evaluated.
+    """
+    faults = [Fault(name, "", "file is missing") for name in NEEDED if not (bundle.root / name).is_file()]
+    faults += _metadata_faults(bundle)
+    configs: dict[str, dict[str, Any]] = {}
+    for name in CONFIGS:
+        if bundle.config(name).is_file():
+            try:
+                configs[name] = bundle.read(name)
+            except MedsegError as error:
+                faults.append(Fault(f"configs/{name}.yaml", "", str(error)))
+    for name, content in configs.items():
+        base = configs.get("train", {}) if name in ("evaluate", "multi_gpu_train") else {}
+        faults += _config_faults(f"configs/{name}.yaml", content, base, KEYS.get(name, ()))
+    if execute and not faults:
+        faults += _forward_faults(bundle)
+    return faults
+
+
+def _metadata_faults(bundle: Bundle) -> list[Fault]:
+    from jsonschema import Draft201909Validator
+
+    file = "configs/metadata.json"
+    if not (bundle.root / file).is_file():
+        return []
+    try:
+        metadata = bundle.metadata
+    except MedsegError as error:
+        return [Fault(file, "", str(error))]
+    schema = json.loads((files("medseg.bundle") / "schema" / SCHEMA).read_text(encoding="utf-8"))
+    errors = sorted(Draft201909Validator(schema).iter_errors(metadata), key=lambda e: list(map(str, e.path)))
+    faults = [Fault(file, "::".join(map(str, e.path)), e.message[:200]) for e in errors]
+    if metadata.get("version") not in metadata.get("changelog", {}):
+        faults.append(Fault(file, "changelog", f"does not list version {metadata.get('version')!r}"))
+    return faults
+
+
+def walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a nested config with its key, parts joined by ``::``.
+
+    >>> [k for k, _ in walk({"a": {"b": [1]}})]
+    ['', 'a', 'a::b', 'a::b::0']
+    """
+    yield key, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in items:
+        yield from walk(inner, f"{key}::{name}" if key else str(name))
+
+
+def _config_faults(file: str, content: dict[str, Any], base: dict[str, Any], needed: tuple[str, ...]) -> Iterator[Fault]:
+    known = {key for part in (base, content) for key, _ in walk(part)} | {k.replace("#", "::") for k in content}
+    for key in needed:
+        if key not in known:
+            yield Fault(file, key, "is missing; MONAI looks it up by this key")
+    for key, value in walk(content):
+        if isinstance(value, dict) and "_target_" in value:
+            reason = component_fault(value)
+            if reason:
+                yield Fault(file, key, reason)
+        elif isinstance(value, str):
+            for reference in references(value):
+                if reference not in known:
+                    yield Fault(file, key, f"refers to @{reference}, which is not defined")
+
+
+def references(text: str) -> list[str]:
+    """The keys that a config text refers to, with ``::`` between parts.
+
+    >>> references("$@a::b + '/x' + str(@c#d)")
+    ['a::b', 'c::d']
+    """
+    if text.startswith("$"):
+        found = re.findall(r"@(\w+(?:(?:::|#)\w+)*)", text)
+    else:
+        found = [text[1:]] if text.startswith("@") else []
+    return [f.replace("#", "::") for f in found]
+
+
+def component_fault(config: dict[str, Any]) -> str | None:
+    """Why a ``_target_`` cannot be built with its arguments, or None; nothing is called."""
+    target = config["_target_"]
+    if not isinstance(target, str) or target.startswith(("$", "@")):
+        return None
+    component = locate(target)
+    if component is None:
+        return f"_target_ {target!r} cannot be found"
+    try:
+        signature = inspect.signature(component)
+    except (TypeError, ValueError):
+        return None
+    names = {k for k in config if not (k.startswith("_") and k.endswith("_"))}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    extra = names - set(signature.parameters)
+    if extra and not takes_any:
+        return f"{target} takes no argument {', '.join(sorted(extra))}"
+    missing = [
+        p.name
+        for p in signature.parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in names
+    ]
+    if missing and config.get("_mode_") != "callable":
+        return f"{target} needs the argument {', '.join(missing)}"
+    return None
+
+
+def locate(target: str) -> Any:
+    """The class or function that MONAI would take for a ``_target_``: a full path, or a bare name of its own."""
+    if "." in target:
+        return pydoc.locate(target)
+    from monai.bundle import ComponentLocator
+
+    paths = ComponentLocator(excludes=["_extensions"]).get_component_module_name(target)
+    module = paths[0] if isinstance(paths, list) else paths
+    return pydoc.locate(f"{module}.{target}") if module else None
+
+
+def _forward_faults(bundle: Bundle) -> list[Fault]:
+    """Build what needs no data, then compare one forward pass with the metadata."""
+    import torch
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser(bundle.read("train"))
+    parser["device"] = torch.device("cpu")
+    parser["bundle_root"] = str(bundle.root)
+    built: dict[str, Any] = {}
+    faults = []
+    for key in BUILT:
+        try:
+            built[key] = parser.get_parsed_content(key, instantiate=True)
+        except Exception as error:
+            faults.append(Fault("configs/train.yaml", key, root_cause(error)))
+    if "network_def" not in built:
+        return faults
+    tensors = bundle.metadata["network_data_format"]
+    given, promised = tensors["inputs"]["image"], tensors["outputs"]["pred"]
+    image = torch.rand(1, given["num_channels"], *given["spatial_shape"])
+    key = "network_data_format"
+    try:
+        with torch.no_grad():
+            pred = built["network_def"].eval()(image)
+    except Exception as error:
+        reason = f"a forward pass on {tuple(image.shape)} fails: {root_cause(error)}"
+        return [*faults, Fault("configs/metadata.json", f"{key}::inputs::image", reason)]
+    expected = (1, promised["num_channels"], *promised["spatial_shape"])
+    if tuple(pred.shape) != expected:
+        reason = f"promises {expected}, but the network gives {tuple(pred.shape)}"
+        faults.append(Fault("configs/metadata.json", f"{key}::outputs::pred", reason))
+    return faults
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost reason of a chain of errors, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    return text if isinstance(error, MedsegError) else f"{type(error).__name__}: {text}"[:300]

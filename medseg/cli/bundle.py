@@ -1,0 +1,252 @@
+"""``medseg bundle``: create, list, verify, run, evaluate and sync bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medseg.cli.output import emit, format_option
+from medseg.errors import MedsegError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medseg.bundle.open import Bundle
+    from medseg.engine.workflow import Options
+
+Command = Callable[..., Any]
+
+folder_option: Callable[[Command], Command] = click.option(
+    "--bundles",
+    type=click.Path(path_type=Path),
+    default=Path("bundles"),
+    show_default=True,
+    help="Folder of bundles.",
+)
+prepared_option: Callable[[Command], Command] = click.option(
+    "--prepared",
+    type=click.Path(path_type=Path),
+    default=Path("prepared"),
+    show_default=True,
+    help="Folder of indexes, splits and decoded arrays.",
+)
+uri_option: Callable[[Command], Command] = click.option(
+    "--tracking-uri",
+    default="sqlite:///mlruns/mlflow.db",
+    show_default=True,
+    help="MLflow store or server; '' for none.",
+)
+
+
+def run_options(command: Command) -> Command:
+    """The options that ``run`` and ``evaluate`` share."""
+    options = [
+        click.argument("name"),
+        click.option("--data", type=click.Path(path_type=Path), help="Folder of images in the data set's official layout."),
+        click.option("--repeat", type=click.IntRange(0), default=0, show_default=True, help="Repeat of the split."),
+        click.option("--split", default="holdout", show_default=True, help="Name of the split."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a key of the config."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option("--experiment", default="medseg", show_default=True, help="MLflow experiment."),
+        click.option("--quiet", is_flag=True, help="No progress bar."),
+        uri_option,
+        prepared_option,
+        folder_option,
+        format_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group()
+def bundle() -> None:
+    """Create, verify, train and evaluate MONAI bundles."""
+
+
+@bundle.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting such as epochs=50.")
+@prepared_option
+@folder_option
+def create(names: tuple[str, ...], settings: tuple[str, ...], prepared: Path, bundles: Path) -> None:
+    """Compose the bundle of each NAME, dataset__model__loss[__augment[__preprocess]]."""
+    from medseg.bundle.choice import Choice
+    from medseg.bundle.compose import compose, settings_from
+
+    chosen = settings_from(parse_settings(settings))
+    for name in names:
+        click.echo(compose(Choice.parse(name), bundles, chosen, prepared=prepared).root)
+
+
+@bundle.command("list")
+@folder_option
+@format_option
+def list_(bundles: Path, fmt: str) -> None:
+    """List the bundles of a folder with their finished repeats and mean test Dice."""
+    import pandas as pd
+
+    from medseg.bundle.open import bundles_in
+
+    emit(pd.DataFrame([_row(b) for b in bundles_in(bundles)], columns=_COLUMNS), fmt, f"Bundles in {bundles}")
+
+
+_COLUMNS = ["bundle", "dataset", "model", "loss", "augment", "preprocess", "repeats", "test Dice"]
+
+
+def _row(found: Bundle) -> dict[str, object]:
+    from medseg.engine.record import read_run
+
+    facts = found.metadata.get("medseg", {})
+    dice = [read_run(found.run_folder(k)).get("test", {}).get("dice") for k in found.finished()]
+    known = [d for d in dice if d is not None]
+    mean = sum(known) / len(known) if known else None
+    repeats = ",".join(map(str, found.finished()))
+    return {"bundle": found.name, **facts, "repeats": repeats, "test Dice": mean}
+
+
+@bundle.command()
+@click.argument("names", nargs=-1)
+@click.option("--no-execute", is_flag=True, help="Read only: evaluate no expression and build no network.")
+@folder_option
+@format_option
+@click.pass_context
+def verify(ctx: click.Context, names: tuple[str, ...], no_execute: bool, bundles: Path, fmt: str) -> None:
+    """Check bundles (all of the folder without NAMES) offline; exit 1 if a fault is found."""
+    import pandas as pd
+
+    from medseg.bundle.open import bundles_in, find
+    from medseg.bundle.verify import verify as faults_of
+
+    chosen = [find(n, bundles) for n in names] or bundles_in(bundles)
+    if not chosen:
+        raise MedsegError(f"{bundles}: no bundle here; make one with 'medseg bundle create'")
+    rows = [
+        {"bundle": b.name, "file": f.file, "key": f.key, "fault": f.reason}
+        for b in chosen
+        for f in faults_of(b, execute=not no_execute)
+    ]
+    if rows or fmt != "table":
+        emit(pd.DataFrame(rows, columns=["bundle", "file", "key", "fault"]), fmt)
+    else:
+        click.echo(f"{len(chosen)} bundle(s) sound")
+    ctx.exit(1 if rows else 0)
+
+
+@bundle.command()
+@run_options
+@click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
+@click.option("--overwrite", is_flag=True, help="Throw away what there is of this repeat.")
+def run(name: str, bundles: Path, fmt: str, resume: bool, overwrite: bool, **options: Any) -> None:
+    """Train bundle NAME (composed first if missing), evaluate it on the test part, track it in MLflow."""
+    from medseg.engine import workflow
+
+    found = _find_or_create(name, bundles, options["prepared"], parse_settings(options["settings"]))
+    folder = workflow.run(found, _options(**options), resume=resume, overwrite=overwrite)
+    _report(folder, fmt, options["tracking_uri"])
+
+
+@bundle.command()
+@run_options
+def evaluate(name: str, bundles: Path, fmt: str, **options: Any) -> None:
+    """Evaluate a trained repeat of bundle NAME on the test part again."""
+    from medseg.bundle.open import find
+    from medseg.engine import workflow
+
+    folder = workflow.evaluate(find(name, bundles), _options(**options))
+    _report(folder, fmt, options["tracking_uri"])
+
+
+@bundle.command()
+@uri_option
+@folder_option
+@format_option
+@click.pass_context
+def sync(ctx: click.Context, tracking_uri: str, bundles: Path, fmt: str) -> None:
+    """Send to MLflow what it has not had yet of all runs; exit 1 if a run could not be sent."""
+    import pandas as pd
+
+    from medseg.engine.tracking import sync as send_all
+
+    rows = send_all(bundles, tracking_uri)
+    emit(pd.DataFrame(rows, columns=["run", "result"]), fmt, f"Runs in {bundles}")
+    ctx.exit(1 if any(row["result"].startswith("failed") for row in rows) else 0)
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """``KEY=VALUE`` texts as a mapping; values are read as YAML, so 5 is a number and [1, 2] a list."""
+    import yaml
+
+    parsed = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise MedsegError(f"--set {setting}: write KEY=VALUE, such as train::trainer::max_epochs=5")
+        try:
+            parsed[key.strip().replace("#", "::")] = _number(yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise MedsegError(f"--set {setting}: {value!r} is no YAML value") from None
+    return parsed
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; people mean a number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _find_or_create(name: str, bundles: Path, prepared: Path, overrides: dict[str, Any]) -> Bundle:
+    """The bundle of a name; one that is missing is composed with those overrides that are settings."""
+    from medseg.bundle.choice import Choice
+    from medseg.bundle.compose import compose, setting_names, settings_from
+    from medseg.bundle.open import find, is_bundle
+
+    if is_bundle(bundles / name) or is_bundle(Path(name)) or "__" not in name:
+        return find(name, bundles)
+    settings = settings_from({k: v for k, v in overrides.items() if k in setting_names()})
+    return compose(Choice.parse(name), bundles, settings, prepared=prepared)
+
+
+def _options(settings: tuple[str, ...], quiet: bool, **options: Any) -> Options:
+    from medseg.engine.workflow import Options
+
+    return Options(overrides=parse_settings(settings), progress=not quiet, **options)
+
+
+def _report(folder: Path, fmt: str, tracking_uri: str) -> None:
+    """Print the test metrics of a run, and where to look next."""
+    emit(summary(folder), fmt, f"{folder.parents[1].name}, repeat {folder.name}, test part")
+    if fmt == "table":
+        click.echo(f"weights, curves, cases and picture: {folder}")
+        if tracking_uri:
+            click.echo(f"compare runs: mlflow ui --backend-store-uri {tracking_uri}")
+
+
+def summary(folder: Path) -> pd.DataFrame:
+    """Mean, spread and extremes of every metric over the cases of a run."""
+    import pandas as pd
+
+    from medseg.metrics import METRICS
+    from medseg.results import read_csv
+
+    cases = read_csv(folder / "cases.csv")
+    rows = [
+        {
+            "metric": name,
+            "unit": METRICS[name].facts["unit"],
+            "better": METRICS[name].facts["better"],
+            "mean": cases[name].mean(),
+            "sd": cases[name].std(ddof=1),
+            "min": cases[name].min(),
+            "max": cases[name].max(),
+            "cases": len(cases),
+        }
+        for name in METRICS.names()
+        if name in cases
+    ]
+    return pd.DataFrame(rows)

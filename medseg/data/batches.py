@@ -1,0 +1,178 @@
+"""Batches of prepared arrays: one fancy index each, no Python per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from medseg.errors import MedsegError
+
+
+class PreparedPart(Dataset):
+    """One part of a data set; its items are batches.
+
+    ``part[[3, 1, 4]]`` is ``{"image": (3, C, H, W), "label": (3, K, H, W)}``, ``part[3]`` one sample without the first
+    axis. Images keep the pixels' own depth (``uint8`` or ``uint16``), labels are ``uint8`` of 0 and 1.
+
+    Args:
+        images: ``(N, C, H, W)``, all images of the data set.
+        masks: ``(N, K, H, W)``.
+        positions: where this part's cases lie in them.
+        cases: name of each case of this part.
+        groups: group of each.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray | torch.Tensor,
+        masks: np.ndarray | torch.Tensor,
+        positions: np.ndarray,
+        cases: list[str],
+        groups: list[str],
+    ) -> None:
+        self.images = images
+        self.masks = masks
+        self.positions = positions
+        self.cases = cases
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches come from; the CPU for memory-mapped arrays."""
+        return self.images.device if isinstance(self.images, torch.Tensor) else torch.device("cpu")
+
+    def __getitem__(self, item: int | list[int]) -> dict[str, torch.Tensor]:
+        where = self.positions[item]
+        return {"image": _taken(self.images, where), "label": _taken(self.masks, where)}
+
+    def resident(self, device: torch.device | str) -> PreparedPart:
+        """This part with its arrays whole in the memory of ``device``, if they fit in half of what is free there.
+
+        If they do not, or for the CPU, the part itself, whose memory-mapped arrays all processes share.
+        """
+        device = torch.device(device)
+        if device.type == "cpu" or self._bytes() > _free_bytes(device) / 2:
+            return self
+        order = np.arange(len(self))
+        images, masks = (_taken(array, self.positions).to(device) for array in (self.images, self.masks))
+        return PreparedPart(images, masks, order, self.cases, self.groups)
+
+    def _bytes(self) -> int:
+        one = [array[:1] for array in (self.images, self.masks)]
+        return len(self) * sum(array.nbytes for array in one)
+
+
+def _taken(array: np.ndarray | torch.Tensor, where: Any) -> torch.Tensor:
+    if isinstance(array, torch.Tensor):
+        return array[where if np.ndim(where) == 0 else torch.as_tensor(where, device=array.device)]
+    return torch.from_numpy(np.array(array[where]))
+
+
+def _free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return 0.0  # nothing known of other devices: stay in the memory of the host
+
+
+class BatchSampler(Sampler[list[int]]):
+    """Lists of indices, one per batch; the order is a pure function of seed and epoch.
+
+    Args:
+        size: number of samples.
+        batch_size: samples per batch; the last batch may be smaller.
+        shuffle: draw a new order in each epoch, see ``set_epoch``.
+        seed: of the orders.
+        drop_last: leave a smaller last batch out.
+        rank: number of this process among ``world_size``; each gets its share of the samples.
+        world_size: number of processes. When shuffling, samples from the start of the order are repeated so that all
+            processes have the same number; otherwise none is repeated and shares may differ by one.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if size < 1 or batch_size < 1:
+            raise MedsegError(f"batch_size is {batch_size} for {size} samples; both must be at least 1")
+        if not 0 <= rank < world_size:
+            raise MedsegError(f"rank is {rank} of world size {world_size}; it counts from 0")
+        self.size, self.batch_size, self.shuffle, self.seed = size, batch_size, shuffle, seed
+        self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
+        self.epoch = 0
+        if not len(self):
+            raise MedsegError(f"batch_size is {batch_size} with drop_last, but a process has only {self._share} samples")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch; without it every epoch has the same."""
+        self.epoch = epoch
+
+    @property
+    def _share(self) -> int:
+        """Samples of this process."""
+        if self.shuffle:
+            return -(-self.size // self.world_size)
+        return len(range(self.rank, self.size, self.world_size))
+
+    def __len__(self) -> int:
+        return self._share // self.batch_size if self.drop_last else -(-self._share // self.batch_size)
+
+    def order(self) -> np.ndarray:
+        """The indices of this process in the order of the epoch."""
+        if not self.shuffle:
+            return np.arange(self.rank, self.size, self.world_size)
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        return np.resize(order, self._share * self.world_size)[self.rank :: self.world_size]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.order()
+        for batch in range(len(self)):
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
+
+def loader(
+    part: PreparedPart,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    drop_last: bool = False,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """A ``DataLoader`` over whole batches of a part; its ``sampler`` has ``set_epoch``.
+
+    Args:
+        part: what to load.
+        batch_size: samples per batch.
+        shuffle: draw a new order in each epoch.
+        seed: of the orders.
+        drop_last: leave a smaller last batch out.
+        workers: processes that read ahead; of no use for a part that is resident on a device.
+        rank: number of this process.
+        world_size: number of processes.
+        pin_memory: put batches in page-locked memory, for a part in the host's memory that trains on a GPU.
+    """
+    sampler = BatchSampler(len(part), batch_size, shuffle, seed, drop_last, rank, world_size)
+    on_host = part.device.type == "cpu"
+    return DataLoader(
+        part,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers if on_host else 0,
+        persistent_workers=workers > 0 and on_host,
+        pin_memory=pin_memory and on_host,
+    )

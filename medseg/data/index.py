@@ -1,0 +1,308 @@
+"""A spec and a folder become ``index.json``: every file opened, every fault found, every duplicate listed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from medseg.data.datasets import DATASETS
+from medseg.data.documents import digest
+from medseg.data.images import FileFault, read_image, read_mask
+from medseg.data.index_file import Fault, Index, IndexedSample, Rules
+from medseg.data.spec import DatasetSpec, Label, Sample, natural_key, paired
+from medseg.errors import MedsegError, unknown
+
+#: called with the number of samples done and their total
+Progress = Callable[[int, int], None]
+
+class FaultyFiles(MedsegError):
+    """Some pairs cannot be used; ``faults`` holds all of them."""
+
+    def __init__(self, dataset: str, faults: tuple[Fault, ...]) -> None:
+        shown = [f"  {fault.case}: {fault.reason} ({fault.file}); {fault.cure}" for fault in faults[:20]]
+        more = [f"  ... and {len(faults) - 20} more"] if len(faults) > 20 else []
+        head = f"{dataset}: {len(faults)} faulty pairs; mend them, or leave them out with --skip-faulty"
+        super().__init__("\n".join([head, *shown, *more]))
+        self.faults = faults
+
+
+def build_index(
+    dataset: str,
+    data_dir: Path,
+    *,
+    images: str | None = None,
+    masks: str | None = None,
+    group: str | None = None,
+    channels: int | None = None,
+    label: str | None = None,
+    grey_masks: bool | None = None,
+    allow_empty: bool | None = None,
+    skip_faulty: bool = False,
+    progress: Progress | None = None,
+) -> Index:
+    """Open every image and mask of a data set and list the good ones.
+
+    Args:
+        dataset: a registered name, or a name of one's own together with ``images`` and ``masks``.
+        data_dir: the folder of the data set; a built-in one is drawn there.
+        images: glob of the images, relative to the folder.
+        masks: glob of an image's masks, with ``{stem}``.
+        group: regular expression with a part named ``group``, searched in the image's path.
+        channels: 1 or 3; as the spec says (own data: 3) if not given.
+        label: what the masks of one's own data set show.
+        grey_masks: cut masks at half of full scale whatever their values; as the spec says if not given.
+        allow_empty: masks without lesion are good; as the spec says if not given.
+        skip_faulty: leave faulty pairs out instead of raising.
+        progress: told after each sample.
+
+    Raises:
+        FaultyFiles: some pairs are faulty and ``skip_faulty`` is not set.
+        MedsegError: the name or the folder does not exist, or no sample is usable.
+    """
+    spec = find_spec(dataset, images=images, masks=masks, group=group, channels=channels, label=label)
+    rules = Rules(
+        images,
+        masks,
+        group,
+        spec.grey_masks if grey_masks is None else grey_masks,
+        spec.empty_masks if allow_empty is None else allow_empty,
+        skip_faulty,
+    )
+    channels = channels or spec.channels
+    if channels not in (1, 3):
+        raise MedsegError(f"{dataset}: channels is {channels}; images have 1 or 3")
+    if spec.draw and not _holds(spec, data_dir):
+        spec.draw(data_dir)
+    root = spec.locate(data_dir)
+    listed = spec.index(root)
+    if not listed:
+        raise MedsegError(f"{root}: no image of {spec.title} found; check the folder and the patterns")
+    twins = _twins(listed)
+    twin_cases = {fault.case for fault in twins}
+    single = [sample for sample in listed if sample.case not in twin_cases]
+    opened, unusable = _open_all(single, root, channels, rules, progress)
+    samples, depth, odd = _one_depth(opened)
+    faults = tuple(sorted((*unusable, *odd, *twins), key=lambda fault: natural_key(fault.case)))
+    if faults and not skip_faulty:
+        raise FaultyFiles(dataset, faults)
+    if not samples:
+        raise MedsegError(f"{root}: every pair of {spec.title} is faulty; the first: {faults[0].reason}")
+    duplicates = find_duplicates(samples)
+    return Index(
+        dataset,
+        spec.title,
+        root,
+        channels,
+        depth,
+        spec.labels,
+        spec.licence,
+        spec.citation,
+        spec.expected,
+        tuple(_regrouped(samples, duplicates)),
+        faults,
+        duplicates,
+        rules,
+    )
+
+
+def find_spec(
+    dataset: str,
+    *,
+    images: str | None = None,
+    masks: str | None = None,
+    group: str | None = None,
+    channels: int | None = None,
+    label: str | None = None,
+) -> DatasetSpec:
+    """The registered spec, or one made from the patterns of a user's own folder.
+
+    Raises:
+        MedsegError: the name is unknown, not usable, or does not go with the patterns.
+    """
+    if images is None and masks is None:
+        if dataset not in DATASETS:
+            cure = "for a folder of your own give --images 'images/*' --masks 'masks/{stem}.*'"
+            raise MedsegError(f"{unknown('data set', dataset, DATASETS.names())}; {cure}")
+        if group is not None or label is not None:
+            raise MedsegError(f"{dataset} has its own groups and label; --group and --label are for your own folders")
+        return DATASETS.build(dataset)
+    if dataset in DATASETS:
+        raise MedsegError(f"{dataset} is a registered data set with its own layout; choose another name for your folder")
+    if images is None or masks is None:
+        raise MedsegError(f"{dataset}: a folder of your own needs both --images and --masks")
+    if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", dataset):
+        raise MedsegError(f"data set name {dataset!r}: use a-z, 0-9 and single underscores, as in my_lesions")
+    return DatasetSpec(dataset, channels or 3, (Label(label or "lesion"),), paired(images, masks, group=group), ())
+
+
+def _holds(spec: DatasetSpec, folder: Path) -> bool:
+    return all((folder / name).is_dir() for name in spec.layout)
+
+
+Opened = tuple[IndexedSample, str]
+
+
+def _open_all(
+    listed: list[Sample], root: Path, channels: int, rules: Rules, progress: Progress | None
+) -> tuple[list[Opened], list[Fault]]:
+    opened: list[Opened] = []
+    faults: list[Fault] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda sample: _open_or_fault(sample, root, channels, rules), listed)
+        for done, (good, faulty) in enumerate(results, 1):
+            opened += good
+            faults += faulty
+            if progress:
+                progress(done, len(listed))
+    return opened, faults
+
+
+def _open_or_fault(sample: Sample, root: Path, channels: int, rules: Rules) -> tuple[list[Opened], list[Fault]]:
+    if not sample.image:
+        return [], [Fault(sample.case, sample.masks[0], "the mask has no image", "restore the image or remove the mask")]
+    if not sample.masks:
+        return [], [Fault(sample.case, sample.image, "the image has no mask", "restore the mask or remove the image")]
+    try:
+        return [_open(sample, root, channels, rules)], []
+    except FileFault as fault:
+        file = fault.path.relative_to(root).as_posix()
+        return [], [Fault(sample.case, file, fault.reason, fault.cure)]
+
+
+def _open(sample: Sample, root: Path, channels: int, rules: Rules) -> Opened:
+    files = [root / name for name in (sample.image, *sample.masks)]
+    image = read_image(files[0], channels)
+    mask = read_mask(files[1:], rules.grey_masks, rules.allow_empty)
+    height, width = image.shape[1:]
+    if mask.shape != (height, width):
+        seen = f"mask is {mask.shape[1]}x{mask.shape[0]}, image is {width}x{height} (width x height)"
+        raise FileFault(files[1], seen, "a mask needs its image's size")
+    indexed = IndexedSample(
+        **asdict(sample) | {"masks": sample.masks},
+        height=height,
+        width=width,
+        lesion_fraction=round(float(mask.mean()), 6),
+        content=_content(files),
+        pixels=_picture(image),
+        stamps=stamps(files),
+    )
+    return indexed, str(image.dtype)
+
+
+def _content(files: Iterable[Path]) -> str:
+    """SHA-256 over the bytes of some files, each hashed first so that their borders count."""
+    return digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
+
+
+def _picture(image: np.ndarray) -> str:
+    if (image == image[:1]).all():
+        image = image[:1]
+    return hashlib.sha256(repr((image.shape, str(image.dtype))).encode() + image.tobytes()).hexdigest()
+
+
+def stamps(files: Iterable[Path]) -> tuple[tuple[int, int], ...]:
+    """Size in bytes and modification time in ns of files."""
+    return tuple((status.st_size, status.st_mtime_ns) for status in (file.stat() for file in files))
+
+
+def _one_depth(opened: list[Opened]) -> tuple[list[IndexedSample], str, list[Fault]]:
+    """Keep the samples of the commonest pixel depth; the others are faults."""
+    depths = Counter(depth for _, depth in opened) or Counter(["uint8"])
+    common = depths.most_common(1)[0][0]
+    cure = "save all images of a data set with one depth"
+    odd = [
+        Fault(sample.case, sample.image, f"pixels are {depth}, most images of the set {common}", cure)
+        for sample, depth in opened
+        if depth != common
+    ]
+    return [sample for sample, depth in opened if depth == common], common, odd
+
+
+def _twins(listed: list[Sample]) -> list[Fault]:
+    """Images that share a case name; their masks could not be told apart."""
+    by_case: dict[str, list[str]] = defaultdict(list)
+    for sample in listed:
+        if sample.image:
+            by_case[sample.case].append(sample.image)
+    return [
+        Fault(case, names[1], f"{len(names)} images share this name, as {names[0]}", "rename one of them")
+        for case, names in by_case.items()
+        if len(names) > 1
+    ]
+
+
+def find_duplicates(samples: Iterable[IndexedSample]) -> tuple[tuple[str, ...], ...]:
+    """Sets of cases whose decoded images are exactly equal."""
+    cases: dict[str, list[str]] = defaultdict(list)
+    for sample in samples:
+        cases[sample.pixels].append(sample.case)
+    return tuple(tuple(names) for names in cases.values() if len(names) > 1)
+
+
+def _regrouped(samples: list[IndexedSample], duplicates: tuple[tuple[str, ...], ...]) -> list[IndexedSample]:
+    """Unite the groups of duplicates, under the first group's name in natural order."""
+    united = {sample.group: sample.group for sample in samples}
+
+    def first(group: str) -> str:
+        while united[group] != group:
+            group = united[group]
+        return group
+
+    group_of = {sample.case: sample.group for sample in samples}
+    for cases in duplicates:
+        groups = sorted({first(group_of[case]) for case in cases}, key=natural_key)
+        united.update({group: groups[0] for group in groups})
+    return [replace(sample, group=first(sample.group)) for sample in samples]
+
+
+def refreshed(index: Index, data_dir: Path | None) -> Index:
+    """The index with its folder and stamps brought up to date, after a cheap look at the files.
+
+    Sizes and modification times are compared; a file that differs in them, or lies elsewhere now, is read and its
+    content compared. Nothing is decoded.
+
+    Raises:
+        MedsegError: a file is gone, has another content, or came in addition.
+    """
+    rules = index.rules
+    spec = find_spec(index.dataset, images=rules.images, masks=rules.masks, group=rules.group)
+    root = spec.locate(data_dir or index.root)
+    cure = f"run 'medseg data index {index.dataset}' again"
+    _same_listing(index, spec.index(root), cure)
+    samples = tuple(_fresh_sample(sample, root, cure) for sample in index.samples)
+    return index if root == index.root and samples == index.samples else replace(index, root=root, samples=samples)
+
+
+def _same_listing(index: Index, listed: list[Sample], cure: str) -> None:
+    known = {sample.image for sample in index.samples} | {fault.file for fault in index.faults}
+    cases = {fault.case for fault in index.faults}
+    new = [s.image or s.masks[0] for s in listed if not {s.image, *s.masks} & known and s.case not in cases]
+    if new:
+        raise MedsegError(f"{index.dataset}: {len(new)} files came after the index was made, such as {new[0]}; {cure}")
+    masks = {s.image: s.masks for s in listed}
+    for sample in index.samples:
+        if masks.get(sample.image) != sample.masks:
+            what = "its masks changed" if sample.image in masks else "is gone"
+            raise MedsegError(f"{index.dataset}: {sample.image} {what} since the index was made; {cure}")
+
+
+def _fresh_sample(sample: IndexedSample, root: Path, cure: str) -> IndexedSample:
+    files = [root / name for name in sample.files]
+    try:
+        now = stamps(files)
+        if now == sample.stamps:
+            return sample
+        same = _content(files) == sample.content
+    except OSError as error:
+        raise MedsegError(f"{error.filename}: {error.strerror}; {cure}") from None
+    if not same:
+        raise MedsegError(f"{files[0]}: it or its mask has changed since the index was made; {cure}")
+    return replace(sample, stamps=now)

@@ -1,0 +1,107 @@
+"""Dividing samples into parts: groups kept whole, lesion sizes spread alike; or a plain permutation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from medseg.data.index_file import IndexedSample
+from medseg.errors import MedsegError
+
+#: random orders tried before the best is taken
+TRIES = 50
+Seed = int | Sequence[int]
+
+
+def strata(samples: Sequence[IndexedSample]) -> list[int]:
+    """The size class of each sample's lesion: 0 empty, then 1, 2, 3 for the terciles of the lesion's share."""
+    sizes = np.array([sample.lesion_fraction for sample in samples])
+    if not (sizes > 0).any():
+        return [0] * len(samples)
+    edges = np.quantile(sizes[sizes > 0], [1 / 3, 2 / 3])
+    return [0 if size == 0 else 1 + int(np.searchsorted(edges, size)) for size in sizes]
+
+
+def partition(
+    samples: Sequence[IndexedSample], shares: Sequence[float], seed: Seed, dataset: str
+) -> list[list[IndexedSample]]:
+    """Divide samples so that no group is in two parts and each part has its share of every lesion size.
+
+    Groups are taken in a random order, each to the part where it brings the counts nearest to their shares; of up
+    to ``TRIES`` orders the one that ends nearest is kept.
+
+    Args:
+        samples: what to divide.
+        shares: share of each part; they sum to 1.
+        seed: of the random orders.
+        dataset: name for messages.
+
+    Raises:
+        MedsegError: there are fewer groups than parts, or so uneven ones that a part stays empty.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples):
+        members[sample.group].append(i)
+    groups = list(members.values())
+    if len(groups) < len(shares):
+        raise MedsegError(
+            f"{dataset}: {len(groups)} groups cannot fill {len(shares)} parts that share no group; "
+            "use fewer parts, name finer groups, or split --ungrouped"
+        )
+    counts = _group_counts(groups, strata(samples))
+    targets = np.outer(shares, counts.sum(axis=0))
+    rng = np.random.default_rng(seed)
+    best: tuple[float, list[int]] | None = None
+    for _ in range(TRIES):
+        chosen, cost = _assign(counts, targets, rng.permutation(len(groups)))
+        if best is None or cost < best[0]:
+            best = cost, chosen
+        if cost <= len(shares) * counts.shape[1]:  # every count within about one sample of its share
+            break
+    part_of = best[1] if best else []
+    parts = [[i for g, group in enumerate(groups) if part_of[g] == p for i in group] for p in range(len(shares))]
+    if not all(parts):
+        raise MedsegError(f"{dataset}: the groups are too few and too uneven for parts of {list(shares)}; split --ungrouped")
+    return [[samples[i] for i in sorted(part)] for part in parts]
+
+
+def _group_counts(groups: list[list[int]], classes: list[int]) -> np.ndarray:
+    """Samples of each group, in all (first column) and by size class."""
+    kinds = sorted(set(classes))
+    counts = np.zeros((len(groups), 1 + len(kinds)))
+    for g, group in enumerate(groups):
+        counts[g, 0] = len(group)
+        for i in group:
+            counts[g, 1 + kinds.index(classes[i])] += 1
+    return counts
+
+
+def _assign(counts: np.ndarray, targets: np.ndarray, order: np.ndarray) -> tuple[list[int], float]:
+    """The part of each group, and the sum of squared distances of the counts to their targets."""
+    missing = targets.copy()
+    chosen = [0] * len(counts)
+    for g in order:
+        # |missing - count|^2 - |missing|^2, the change in cost if the group goes to a part
+        change = (counts[g] ** 2).sum() - 2 * missing @ counts[g]
+        part = int(change.argmin())
+        chosen[g] = part
+        missing[part] -= counts[g]
+    return chosen, float((missing**2).sum())
+
+
+def permutation(
+    samples: Sequence[IndexedSample], shares: Sequence[float], seed: Seed, dataset: str
+) -> list[list[IndexedSample]]:
+    """Divide a random permutation at the shares, whatever the groups.
+
+    Raises:
+        MedsegError: there are too few samples.
+    """
+    order = np.random.default_rng(seed).permutation(len(samples))
+    edges = np.rint(np.cumsum(shares)[:-1] * len(samples)).astype(int)
+    parts = np.split(order, edges)
+    if not all(len(part) for part in parts):
+        raise MedsegError(f"{dataset}: {len(samples)} images are too few for parts of {list(shares)}")
+    return [[samples[i] for i in sorted(part)] for part in parts]

@@ -1,0 +1,1 @@
+"""Training and evaluation: a bundle run through MONAI's engines, with handlers for what medseg adds."""

@@ -1,0 +1,51 @@
+"""A picture of the best, median and worst cases: image, reference and prediction outlined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.results import atomic_write
+
+REFERENCE, PREDICTION = "#00a7e1", "#ffb000"
+PER_ROW = 4
+
+
+def draw(part: Any, predictions: np.ndarray, dice: np.ndarray, title: str, path: Path) -> None:
+    """Write a PNG with three rows: the best, the median and the worst cases by Dice.
+
+    Args:
+        part: prepared part; ``part[i]`` gives one sample's image (C, H, W) and label (K, H, W).
+        predictions: (N, K, H, W), 0 or 1.
+        dice: (N,), 0 to 1.
+        title: what stands above.
+        path: the PNG file.
+    """
+    from matplotlib.figure import Figure
+
+    order = np.argsort(-dice, kind="stable")
+    columns = min(PER_ROW, len(order))
+    middle = max(0, (len(order) - columns) // 2)
+    rows = {"best": order[:columns], "median": order[middle : middle + columns], "worst": order[len(order) - columns :]}
+    figure = Figure(figsize=(2.2 * columns, 7.6), layout="constrained")
+    axes = figure.subplots(3, columns, squeeze=False)
+    for row, (name, cases) in zip(axes, rows.items(), strict=True):
+        for axis, case in zip(row, cases, strict=True):
+            _case(axis, part[int(case)], predictions[case])
+            axis.set_title(f"{name}: {part.cases[case]}\nDice {dice[case]:.3f}", fontsize=8)
+    figure.suptitle(f"{title}\nblue: reference, orange: prediction", fontsize=10)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def _case(axis: Any, sample: dict[str, Any], prediction: np.ndarray) -> None:
+    image = np.moveaxis(sample["image"].cpu().numpy().astype(np.float64), 0, -1)
+    span = image.max() - image.min()
+    image = (image - image.min()) / (span or 1.0)
+    axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image[..., :3], cmap="gray", vmin=0, vmax=1)
+    for mask, colour in ((sample["label"].cpu().numpy().any(0), REFERENCE), (prediction.any(0), PREDICTION)):
+        if mask.any() and not mask.all():
+            axis.contour(mask, levels=[0.5], colors=[colour], linewidths=1.2)
+    axis.set_axis_off()

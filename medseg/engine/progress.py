@@ -1,0 +1,85 @@
+"""Shows how a training goes: a live bar on a terminal, a line now and then in a file."""
+
+from __future__ import annotations
+
+import time
+
+from ignite.engine import Engine, Events
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from medseg.engine.record import RunRecord
+
+#: seconds between two lines where there is no terminal
+LINE_EVERY = 10.0
+
+
+class ProgressBar:
+    """A bar over all steps with loss, Dice and best Dice, on standard error.
+
+    The loss of single steps is shown on the CPU only: reading it from a GPU would make every step wait.
+
+    Args:
+        record: the run's record.
+        shown: False for silence.
+    """
+
+    def __init__(self, record: RunRecord, shown: bool = True) -> None:
+        self.record = record
+        self.shown = shown and record.active
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._spoke = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Act on every step and epoch, and close the bar however training ends."""
+        if self.shown:
+            engine.add_event_handler(Events.STARTED, self._start)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+            engine.add_event_handler(Events.COMPLETED, self._stop)
+            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+            if self._console.is_terminal:
+                engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+
+    def _start(self, engine: Engine) -> None:
+        if not self._console.is_terminal:
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[values]}"), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self._console, refresh_per_second=4)
+        total = engine.state.max_epochs * engine.state.epoch_length
+        self._task = self._bar.add_task(self.record.name, total=total, completed=engine.state.iteration, values="")
+        self._bar.start()
+
+    def _step(self, engine: Engine) -> None:
+        if self._bar is None:
+            return
+        fields = {}
+        if engine.state.device.type == "cpu":
+            fields["values"] = f"{self._epochs(engine)} loss {float(engine.state.output['loss']):.4f}{self._dice()}"
+        self._bar.update(self._task, completed=engine.state.iteration, **fields)
+
+    def _epoch(self, engine: Engine) -> None:
+        text = f"{self._epochs(engine)} loss {engine.state.metrics['train_loss']:.4f}{self._dice()}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=engine.state.iteration, values=text)
+        elif time.monotonic() - self._spoke >= LINE_EVERY or engine.state.epoch == engine.state.max_epochs:
+            self._spoke = time.monotonic()
+            self._console.print(f"{self.record.name}: {text}", highlight=False, soft_wrap=True)
+
+    def _epochs(self, engine: Engine) -> str:
+        return f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
+
+    def _dice(self) -> str:
+        if not self.record.curves:
+            return ""
+        dice = [row["val_dice"] for row in self.record.curves]
+        return f" Dice {dice[-1]:.4f} best {max(dice):.4f}"
+
+    def _stop(self, engine: Engine) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _fail(self, engine: Engine, error: Exception) -> None:
+        self._stop(engine)
+        raise error

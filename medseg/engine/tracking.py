@@ -1,0 +1,208 @@
+"""MLflow: brings a store up to date with a run's files, in few calls, and again after a failure."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.errors import MedsegError
+from medseg.results import atomic_write
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+#: MLflow's own limits for one ``log_batch`` call
+MAX_METRICS = 1000
+MAX_PARAMS = 100
+#: what a run leaves as artifacts beside its configs
+ARTIFACTS = ("cases.csv", "curves.csv", "cases.png", "run.json")
+#: the unit behind a final metric's name, so that a column of numbers explains itself
+UNITS = {"hd95": "px"}
+
+NOTE = "Best validation Dice {best_val_dice:.4f} in epoch {best_epoch}; test metrics are means over cases."
+
+
+def send(folder: Path, uri: str) -> bool:
+    """Send what MLflow has not had yet of a run: the run itself, new epochs, and once done its results.
+
+    What was sent is kept in ``tracking.json`` beside the run, so that nothing is sent twice to the same store.
+
+    Args:
+        folder: a repeat's folder with ``run.json``.
+        uri: MLflow store or server.
+
+    Returns:
+        True if something was sent.
+
+    Raises:
+        MedsegError: there is no run in the folder.
+        Exception: whatever MLflow raises when the store cannot be reached.
+    """
+    run = _read_json(folder / "run.json")
+    if not run:
+        raise MedsegError(f"{folder}: no run here (run.json is missing)")
+    state = _read_json(folder / "tracking.json")
+    if state.get("uri") != uri:
+        state = {"uri": uri, "run_id": None, "epochs": 0, "status": None}
+    if state["status"] == run["status"] and state["epochs"] >= _epochs(folder):
+        return False
+    client = connect(uri)
+    if state["run_id"] is None:
+        state["run_id"] = _create(client, uri, run)
+        _write_state(folder, state)
+    run_id = state["run_id"]
+    state["epochs"] = _send_curves(client, run_id, folder, state["epochs"])
+    _write_state(folder, state)
+    if run["status"] in ("done", "failed") and state["status"] != run["status"]:
+        _send_results(client, run_id, folder, run)
+    elif run["status"] == "running":
+        client.update_run(run_id, status="RUNNING")
+    state["status"] = run["status"]
+    _write_state(folder, state)
+    return True
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client for a store, whose sqlite schema is made once, under a lock, before anyone uses it."""
+    # a training must not stand still for minutes when a server is away
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+    database = sqlite_file(uri)
+    if database is None:
+        return MlflowClient(uri)
+    from filelock import FileLock
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # several processes that first touch a fresh database break its migration
+    with FileLock(database.with_suffix(".lock")):
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a ``sqlite:///`` store, or None for a server."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """The id of an experiment, made if missing; a local store keeps artifacts beside its database."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    database = sqlite_file(uri)
+    location = (database.parent / "artifacts" / name).resolve().as_uri() if database else None
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:
+        # another process was quicker
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _create(client: MlflowClient, uri: str, run: dict[str, Any]) -> str:
+    from mlflow.entities import Param, RunTag
+
+    tags = {**run["facts"], **run["tags"]}
+    created = client.create_run(experiment_id(client, uri, run["experiment"]), run_name=run["name"])
+    settings = {**run["facts"], **run["settings"]}
+    params = [Param(key, _short(value)) for key, value in settings.items()][:MAX_PARAMS]
+    client.log_batch(created.info.run_id, params=params, tags=[RunTag(k, _short(v)) for k, v in tags.items()])
+    return str(created.info.run_id)
+
+
+def _short(value: Any) -> str:
+    """A value as MLflow text; no value reads ``none`` so that a column is never blank."""
+    if isinstance(value, (list, tuple)):
+        return " x ".join(map(str, value)) or "none"
+    return str(value)[:500] if str(value) else "none"
+
+
+def _epochs(folder: Path) -> int:
+    path = folder / "curves.csv"
+    return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1) if path.is_file() else 0
+
+
+def _send_curves(client: MlflowClient, run_id: str, folder: Path, sent: int) -> int:
+    from mlflow.entities import Metric
+
+    if not (folder / "curves.csv").is_file():
+        return sent
+    from medseg.results import read_csv
+
+    curves = read_csv(folder / "curves.csv")
+    metrics = [
+        Metric(str(name), float(value), int(row["time"] * 1000), int(row["epoch"]))
+        for row in curves.iloc[sent:].to_dict("records")
+        for name, value in row.items()
+        if name not in ("time", "epoch") and value == value
+    ]
+    for first in range(0, len(metrics), MAX_METRICS):
+        client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS])
+    return max(sent, len(curves))
+
+
+def _send_results(client: MlflowClient, run_id: str, folder: Path, run: dict[str, Any]) -> None:
+    from mlflow.entities import Metric, RunTag
+
+    now = int(time.time() * 1000)
+    final = {f"test_{name}{_unit(name)}": value for name, value in run.get("test", {}).items()}
+    final |= {name: run[name] for name in ("best_val_dice", "best_epoch", "seconds") if name in run}
+    tags = [RunTag("mlflow.note.content", NOTE.format(**run))] if "best_val_dice" in run else []
+    client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in final.items()], tags=tags)
+    for name in ARTIFACTS:
+        if (folder / name).is_file():
+            client.log_artifact(run_id, str(folder / name))
+    configs = folder.parents[1] / "configs"
+    if configs.is_dir():
+        client.log_artifacts(run_id, str(configs), "configs")
+    client.set_terminated(run_id, "FINISHED" if run["status"] == "done" else "FAILED")
+
+
+def _unit(metric: str) -> str:
+    return f"_{UNITS[metric]}" if metric in UNITS else ""
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_state(folder: Path, state: dict[str, Any]) -> None:
+    with atomic_write(folder / "tracking.json") as file:
+        json.dump(state, file, indent=2)
+        file.write("\n")
+
+
+def sync(bundles: Path, uri: str) -> list[dict[str, str]]:
+    """Send what a store lacks of every run below a folder of bundles.
+
+    Returns:
+        One row per run: ``run`` and ``result`` (``sent``, ``up to date`` or ``failed: why``).
+    """
+    rows = []
+    for file in sorted(bundles.glob("*/repeats/*/run.json")):
+        folder = file.parent
+        name = f"{folder.parents[1].name}/{folder.name}"
+        try:
+            rows.append({"run": name, "result": "sent" if send(folder, uri) else "up to date"})
+        except Exception as error:  # one run that cannot be sent must not keep the others back
+            rows.append({"run": name, "result": f"failed: {' '.join(str(error).split())[:200]}"})
+    return rows

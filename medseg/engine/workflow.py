@@ -1,0 +1,236 @@
+"""Runs a bundle through MONAI: train, evaluate, and keep the best repeat as the bundle's model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medseg.bundle.open import Bundle
+from medseg.bundle.verify import references, walk
+from medseg.engine.record import read_run
+from medseg.errors import MedsegError, unknown
+from medseg.results import atomic_write
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where a run finds its data and leaves its traces, and what it changes in the bundle's config.
+
+    Args:
+        data: folder of images in the data set's layout; None for where the index says.
+        prepared: folder of indexes, splits and arrays.
+        tracking_uri: MLflow store; empty for none.
+        experiment: MLflow experiment.
+        split: name of the split.
+        repeat: which repeat of the split, from 0.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        overrides: config key -> value, such as ``train::trainer::max_epochs`` -> 5.
+        progress: show a bar.
+    """
+
+    data: Path | None = None
+    prepared: Path = Path("prepared")
+    tracking_uri: str = "sqlite:///mlruns/mlflow.db"
+    experiment: str = "medseg"
+    split: str = "holdout"
+    repeat: int = 0
+    device: str = "auto"
+    overrides: dict[str, Any] = field(default_factory=dict)
+    progress: bool = True
+
+    def as_config(self, bundle: Bundle) -> dict[str, Any]:
+        """The options as overrides of the bundle's config, the user's own last."""
+        config: dict[str, Any] = {
+            "bundle_root": str(bundle.root),
+            "dataset_dir": str(self.data) if self.data else None,
+            "prepared_dir": str(self.prepared),
+            "tracking_uri": self.tracking_uri,
+            "experiment": self.experiment,
+            "split": self.split,
+            "repeat": self.repeat,
+            "progress": self.progress,
+        }
+        if self.device != "auto":
+            config["device"] = f"$torch.device({self.device!r})"
+        return {**config, **self.overrides}
+
+
+def run(bundle: Bundle, options: Options, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Train one repeat, evaluate it on the test part, and keep the bundle's best weights.
+
+    Args:
+        bundle: the bundle.
+        options: data, tracking, device and overrides.
+        resume: go on with an unfinished run; a finished one is left as it is.
+        overwrite: throw away what there is of this repeat.
+
+    Returns:
+        The repeat's folder, with ``model.pt``, ``curves.csv``, ``cases.csv`` and ``cases.png``.
+
+    Raises:
+        MedsegError: a mistake in data, config or options, or there already is a run.
+    """
+    folder = bundle.run_folder(options.repeat)
+    check_overrides(bundle, options.overrides)
+    check_device(options.device)
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    before = read_run(folder)
+    done = (folder / "cases.csv").is_file()
+    if done and not resume:
+        raise MedsegError(f"{folder} is done; --overwrite trains it again, --repeat K another repeat")
+    if before and not done and not resume:
+        state = f"a run that failed ({before['error']})" if before.get("status") == "failed" else "an unfinished run"
+        raise MedsegError(f"{folder} holds {state}; --resume goes on with it, --overwrite starts anew")
+    if before.get("overrides", options.overrides) != options.overrides:
+        raise MedsegError(f"{folder} was begun with other --set values ({_show(before['overrides'])}); use the same")
+    if done:
+        return folder
+    if before.get("status") != "trained" or not (folder / "model.pt").is_file():
+        _remember(folder, before, options.overrides)
+        _guarded(bundle, folder, ("train",), {**options.as_config(bundle), "resume": resume})
+    _guarded(bundle, folder, ("train", "evaluate"), options.as_config(bundle))
+    release(bundle)
+    return folder
+
+
+def evaluate(bundle: Bundle, options: Options) -> Path:
+    """Evaluate a trained repeat on the test part (again), with the overrides that it was trained with.
+
+    Raises:
+        MedsegError: the repeat is not trained, or a mistake in data, config or options.
+    """
+    folder = bundle.run_folder(options.repeat)
+    check_overrides(bundle, options.overrides)
+    check_device(options.device)
+    if not (folder / "model.pt").is_file():
+        raise MedsegError(f"{folder}: not trained yet (no model.pt); run 'medseg bundle run {bundle.name}' first")
+    trained_with = read_run(folder).get("overrides", {})
+    config = {**options.as_config(bundle), **trained_with, **options.overrides}
+    _guarded(bundle, folder, ("train", "evaluate"), config)
+    release(bundle)
+    return folder
+
+
+def _guarded(bundle: Bundle, folder: Path, configs: tuple[str, ...], overrides: dict[str, Any]) -> None:
+    """Run configs; a failure is written to the record, and told in one line where it is the user's to mend."""
+    try:
+        _run_configs(bundle, configs, overrides)
+    except Exception as error:
+        _note_failure(folder, error)
+        told = explain(error, bundle, configs)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _run_configs(bundle: Bundle, configs: tuple[str, ...], overrides: dict[str, Any]) -> None:
+    from monai.bundle import ConfigWorkflow
+
+    # what these would say of a failure is said once, by the command line
+    for name in ("monai.bundle.workflows", "ignite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    paths = [str(bundle.config(name)) for name in configs]
+    workflow = ConfigWorkflow(config_file=paths, workflow_type="train", logging_file=False, **overrides)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def _remember(folder: Path, before: dict[str, Any], overrides: dict[str, Any]) -> None:
+    with atomic_write(folder / "run.json") as file:
+        json.dump({**before, "status": "running", "overrides": overrides}, file, indent=2)
+
+
+def _note_failure(folder: Path, error: Exception) -> None:
+    content = read_run(folder)
+    if content:
+        from medseg.bundle.verify import root_cause
+
+        with atomic_write(folder / "run.json") as file:
+            json.dump({**content, "status": "failed", "error": root_cause(error)}, file, indent=2)
+
+
+def explain(error: BaseException, bundle: Bundle, configs: tuple[str, ...]) -> MedsegError | None:
+    """The error for people, if some link of its chain is a mistake in input or config; else None.
+
+    MONAI wraps what a component raises; the innermost reason is what helps, with the config's file and key.
+    """
+    from medseg.bundle.verify import root_cause
+
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    for link in chain:
+        if isinstance(link, MedsegError):
+            return link
+    text = str(chain[0])
+    if "Failed to instantiate" in text or "Failed to evaluate" in text or "Cannot locate" in text or "not defined" in text:
+        file, key = _where(bundle, configs, text)
+        return MedsegError(f"{file}{f', key {key}' if key else ''}: {' '.join(text.split())[:300]} ({root_cause(error)})")
+    return None
+
+
+def _where(bundle: Bundle, configs: tuple[str, ...], text: str) -> tuple[str, str | None]:
+    """The config file and key whose value is named in an error's text."""
+    for name in reversed(configs):
+        for key, value in walk(bundle.read(name)):
+            target = value.get("_target_") if isinstance(value, dict) else None
+            quoted = isinstance(value, str) and (f'"{value}"' in text or any(f"@{r}`" in text for r in references(value)))
+            if quoted or (isinstance(target, str) and f"'{target}'" in text):
+                return f"{bundle.name}/configs/{name}.yaml", key
+    return f"{bundle.name}/configs", None
+
+
+def check_overrides(bundle: Bundle, overrides: dict[str, Any]) -> None:
+    """Raise if a key to override is not in the bundle's training config."""
+    known = {key for name in ("train", "evaluate") for key, _ in walk(bundle.read(name)) if key}
+    for key in overrides:
+        if key not in known:
+            raise unknown(f"config key in {bundle.name}/configs/train.yaml", key, _nearest(key, known))
+
+
+def _nearest(key: str, known: set[str]) -> list[str]:
+    """The few known keys that look like the one asked for, so that the message stays short."""
+    import difflib
+
+    return difflib.get_close_matches(key, known, n=5, cutoff=0.3) or sorted(k for k in known if "::" not in k)
+
+
+def check_device(device: str) -> None:
+    """Raise if a device is asked for that this machine does not have."""
+    import torch
+
+    if device == "auto":
+        return
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise MedsegError(f"unknown device {device!r}: give auto, cpu, cuda or cuda:N") from None
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise MedsegError(f"device {device!r} is not here: this machine has {torch.cuda.device_count()} CUDA GPU(s)")
+
+
+def release(bundle: Bundle) -> None:
+    """Copy the repeat with the best validation Dice to ``models/model.pt``, and say in ``model.json`` which it was."""
+    runs = {repeat: read_run(bundle.run_folder(repeat)) for repeat in bundle.finished()}
+    runs = {repeat: run for repeat, run in runs.items() if "best_val_dice" in run}
+    if not runs:
+        return
+    best = max(runs, key=lambda repeat: (runs[repeat]["best_val_dice"], -repeat))
+    weights = (bundle.run_folder(best) / "model.pt").read_bytes()
+    with atomic_write(bundle.root / "models" / "model.pt", "wb") as file:
+        file.write(weights)
+    kept = {key: runs[best].get(key) for key in ("facts", "best_val_dice", "best_epoch", "test", "tags")}
+    with atomic_write(bundle.root / "models" / "model.json") as file:
+        json.dump({"repeat": best, **kept}, file, indent=2)
+
+
+def _show(values: dict[str, Any]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in values.items()) or "none"

@@ -1,0 +1,81 @@
+"""The holes of a results table: what one contestant lacks and another has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medseg.ranking.table import describe
+from medseg.results import RUN_KEYS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABSENT = "not in the table"
+
+
+def other_factors(table: pd.DataFrame, of: str, by: str) -> list[str]:
+    """The run keys of the table besides the two that make contests and contestants."""
+    return [c for c in RUN_KEYS if c in table.columns and c not in (of, by)]
+
+
+def missing(table: pd.DataFrame, of: str, by: str) -> pd.DataFrame:
+    """Find the holes of the grid.
+
+    Within each level of ``by``, every contestant must have every combination of the other factors (a run)
+    that anyone has there, and of it every metric of the table and every case, with a finite value.
+
+    Args:
+        table: a normalised table of the metrics of interest.
+        of: the factor whose levels compete.
+        by: the factor whose levels are the contests.
+
+    Returns:
+        one row per hole: the run keys, ``metric``, ``expected`` and ``found`` (numbers of values) and
+        ``reason`` in words.
+    """
+    cell = [by, *other_factors(table, of, by)]
+    places = table[cell + ["case"] * ("case" in table.columns)].drop_duplicates()
+    grid = places.groupby(cell, sort=False).size().rename("expected").reset_index()
+    for column in (of, "metric"):
+        grid = grid.merge(table[[column]].drop_duplicates(), how="cross")
+    run = [c for c in RUN_KEYS if c in (of, *cell)] + ["metric"]
+    finite = table[np.isfinite(table["value"])]
+    found = finite.groupby(run, sort=False).size().rename("found").reset_index()
+    grid = grid.merge(found, how="left", on=run).fillna({"found": 0}).astype({"found": int})
+    holes = grid.loc[grid["found"] < grid["expected"], [*run, "expected", "found"]].reset_index(drop=True)
+    return holes.assign(reason=_reasons(holes, table, run, cell))
+
+
+def _reasons(holes: pd.DataFrame, table: pd.DataFrame, run: list[str], cell: list[str]) -> list[str]:
+    if not len(holes):
+        return []
+    runs, cells = table.groupby(run).groups, table.groupby(cell if len(cell) > 1 else cell[0]).groups
+    reasons = []
+    for hole in holes.to_dict("records"):
+        place = tuple(hole[c] for c in cell) if len(cell) > 1 else hole[cell[0]]
+        mine = runs.get(tuple(hole[c] for c in run), table.index[:0])
+        reasons.append(_reason(table.loc[mine], table.loc[cells[place]], hole["expected"] - hole["found"]))
+    return reasons
+
+
+def _reason(mine: pd.DataFrame, peers: pd.DataFrame, lacks: int) -> str:
+    """Why a run is a hole: it is absent, or holds values that are not finite, or lacks cases of its peers."""
+    if not len(mine):
+        return ABSENT
+    bad = mine[~np.isfinite(mine["value"])]
+    if "case" not in mine.columns:
+        return f"value={bad['value'].iloc[0]}"
+    count = f"{lacks} case{'s' * (lacks > 1)}, first:"
+    if len(bad):
+        return f"{count} case={bad['case'].iloc[0]} value={bad['value'].iloc[0]}"
+    return f"{count} case={peers.loc[~peers['case'].isin(mine['case']), 'case'].iloc[0]}"
+
+
+def lines(holes: pd.DataFrame) -> list[str]:
+    """The holes in words: ``dataset=kvasir_seg loss=bce repeat=1 metric=dice: 3 cases, first: case=7``."""
+    return [
+        describe(hole) + ("" if hole["reason"] == ABSENT else f": {hole['reason']}")
+        for _, hole in holes.iterrows()
+    ]
