@@ -67,7 +67,9 @@ def _directions(ctx: click.Context, option: click.Parameter, given: tuple[str, .
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Also write the table to OUT.csv or OUT.md."
 )
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Also draw it, to OUT.png, .svg or .pdf.")
+@click.option(
+    "--plot", "plot_file", type=click.Path(path_type=Path), help="Also draw it, to OUT.png, .svg or .pdf."
+)
 @format_option
 def rank(
     tables: tuple[Path, ...],

@@ -15,8 +15,8 @@ from medseg.errors import MedsegError
 class PreparedPart(Dataset):
     """One part of a data set; its items are batches.
 
-    ``part[[3, 1, 4]]`` is ``{"image": (3, C, H, W), "label": (3, K, H, W)}``, ``part[3]`` one sample without the first
-    axis. Images keep the pixels' own depth (``uint8`` or ``uint16``), labels are ``uint8`` of 0 and 1.
+    ``part[[3, 1, 4]]`` is ``{"image": (3, C, H, W), "label": (3, K, H, W)}``, ``part[3]`` one sample without
+    the first axis. Images keep the pixels' own depth (``uint8`` or ``uint16``), labels are ``uint8``, 0 or 1.
 
     Args:
         images: ``(N, C, H, W)``, all images of the data set.
@@ -53,7 +53,7 @@ class PreparedPart(Dataset):
         return {"image": _taken(self.images, where), "label": _taken(self.masks, where)}
 
     def resident(self, device: torch.device | str) -> PreparedPart:
-        """This part with its arrays whole in the memory of ``device``, if they fit in half of what is free there.
+        """This part with its arrays in the memory of ``device``, if they fit in half of what is free there.
 
         If they do not, or for the CPU, the part itself, whose memory-mapped arrays all processes share.
         """
@@ -91,8 +91,8 @@ class BatchSampler(Sampler[list[int]]):
         seed: of the orders.
         drop_last: leave a smaller last batch out.
         rank: number of this process among ``world_size``; each gets its share of the samples.
-        world_size: number of processes. When shuffling, samples from the start of the order are repeated so that all
-            processes have the same number; otherwise none is repeated and shares may differ by one.
+        world_size: number of processes. When shuffling, samples from the start of the order are repeated so
+            that all processes have the same number; otherwise none is repeated and shares may differ by one.
     """
 
     def __init__(
@@ -113,7 +113,9 @@ class BatchSampler(Sampler[list[int]]):
         self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
         self.epoch = 0
         if not len(self):
-            raise MedsegError(f"batch_size is {batch_size} with drop_last, but a process has only {self._share} samples")
+            raise MedsegError(
+                f"no batch of {batch_size}: process {rank} of {world_size} has {self._share} samples"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; without it every epoch has the same."""

@@ -1,4 +1,4 @@
-"""Image and mask files as arrays of their own depth; a file that cannot be read right is refused, never guessed.
+"""Image and mask files as arrays of their own depth; a file that cannot be read right is refused.
 
 The orientation tag of EXIF is left alone: masks are drawn on the pixels as stored.
 """
@@ -42,8 +42,8 @@ class FileFault(MedsegError):
 def read_image(path: Path, channels: int) -> np.ndarray:
     """Read an image as ``(C, H, W)`` of its own depth, ``uint8`` or ``uint16``.
 
-    A grey image repeats into three channels; a colour image becomes one channel by ITU-R BT.601 luma (unchanged
-    where its channels are equal). Alpha is dropped, a palette looked up.
+    A grey image repeats into three channels; a colour image becomes one channel by ITU-R BT.601 luma
+    (unchanged where its channels are equal). Alpha is dropped, a palette looked up.
 
     Raises:
         FileFault: the file is missing, broken, or of a kind that is not read.
@@ -67,8 +67,8 @@ def read_mask(paths: Sequence[Path], grey: bool = False, empty_ok: bool = False)
         empty_ok: a mask without lesion is expected.
 
     Raises:
-        FileFault: a file is missing or broken, holds other values (they are given), differs in size from the first,
-            or no pixel is set.
+        FileFault: a file is missing or broken, holds other values (they are given), differs in size from the
+            first, or no pixel is set.
     """
     united = _read_one_mask(paths[0], grey)
     for path in paths[1:]:
@@ -136,7 +136,16 @@ def _decode(path: Path) -> np.ndarray:
         raise
     except UnidentifiedImageError:
         raise FileFault(path, "not an image that can be read", "replace it") from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        struct.error,
+    ) as error:
         raise FileFault(path, f"cannot be read ({error})", "replace it") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise FileFault(path, f"too large ({error})", "cut or shrink it") from None
@@ -150,7 +159,9 @@ def _read_pillow(path: Path) -> np.ndarray:
         if getattr(image, "n_frames", 1) > 1:
             raise FileFault(path, f"holds {image.n_frames} frames", "keep one frame per file")
         if image.mode == "RGB" and any(";16" in str(tile[3]) for tile in image.tile):
-            raise FileFault(path, "has 16 bits per colour channel", "save it with 8 bits per channel, or grey")
+            raise FileFault(
+                path, "has 16 bits per colour channel", "save it with 8 bits per channel, or grey"
+            )
         image.load()
         return _pillow_pixels(image, path)
 
@@ -178,7 +189,7 @@ def _sixteen_bits(pixels: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _read_tif(path: Path) -> np.ndarray:
-    """TIF by tifffile, which gets CVC-ClinicDB right; by Pillow where the compression needs a codec it lacks."""
+    """TIF by tifffile, which gets CVC-ClinicDB right; by Pillow where tifffile lacks the codec."""
     with tifffile.TiffFile(path) as tif:
         if not tif.pages:
             raise FileFault(path, "cannot be read (the file is cut short)", "replace it")
@@ -186,7 +197,12 @@ def _read_tif(path: Path) -> np.ndarray:
             raise FileFault(path, f"holds {len(tif.pages)} pages", "keep one page per file")
         page: Any = tif.pages[0]
         palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-        if page.compression in (1, 8, 32773, 32946) and page.predictor == 1 and not palette and page.jpegtables is None:
+        if (
+            page.compression in (1, 8, 32773, 32946)
+            and page.predictor == 1
+            and not palette
+            and page.jpegtables is None
+        ):
             _check_length(page, path)
             return _tif_pixels(page.asarray(), page, path)
     return _read_pillow(path)
@@ -207,7 +223,9 @@ def _tif_pixels(pixels: np.ndarray, page: Any, path: Path) -> np.ndarray:
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise FileFault(path, f"pixel type {pixels.dtype} is not supported", "save it with 8 or 16 bits per pixel")
+        raise FileFault(
+            path, f"pixel type {pixels.dtype} is not supported", "save it with 8 or 16 bits per pixel"
+        )
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = np.iinfo(pixels.dtype).max - pixels
     if pixels.ndim == 3:

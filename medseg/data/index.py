@@ -23,6 +23,7 @@ from medseg.errors import MedsegError, unknown
 #: called with the number of samples done and their total
 Progress = Callable[[int, int], None]
 
+
 class FaultyFiles(MedsegError):
     """Some pairs cannot be used; ``faults`` holds all of them."""
 
@@ -79,7 +80,7 @@ def build_index(
     channels = channels or spec.channels
     if channels not in (1, 3):
         raise MedsegError(f"{dataset}: channels is {channels}; images have 1 or 3")
-    if spec.draw and not _holds(spec, data_dir):
+    if spec.draw and not spec.found_in(data_dir):
         spec.draw(data_dir)
     root = spec.locate(data_dir)
     listed = spec.index(root)
@@ -132,19 +133,21 @@ def find_spec(
             cure = "for a folder of your own give --images 'images/*' --masks 'masks/{stem}.*'"
             raise MedsegError(f"{unknown('data set', dataset, DATASETS.names())}; {cure}")
         if group is not None or label is not None:
-            raise MedsegError(f"{dataset} has its own groups and label; --group and --label are for your own folders")
+            raise MedsegError(
+                f"{dataset} has its own groups and label; --group and --label are for your own folders"
+            )
         return DATASETS.build(dataset)
     if dataset in DATASETS:
-        raise MedsegError(f"{dataset} is a registered data set with its own layout; choose another name for your folder")
+        raise MedsegError(
+            f"{dataset} is a registered data set with its own layout; choose another name for your folder"
+        )
     if images is None or masks is None:
         raise MedsegError(f"{dataset}: a folder of your own needs both --images and --masks")
     if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", dataset):
         raise MedsegError(f"data set name {dataset!r}: use a-z, 0-9 and single underscores, as in my_lesions")
-    return DatasetSpec(dataset, channels or 3, (Label(label or "lesion"),), paired(images, masks, group=group), ())
-
-
-def _holds(spec: DatasetSpec, folder: Path) -> bool:
-    return all((folder / name).is_dir() for name in spec.layout)
+    return DatasetSpec(
+        dataset, channels or 3, (Label(label or "lesion"),), paired(images, masks, group=group), ()
+    )
 
 
 Opened = tuple[IndexedSample, str]
@@ -165,11 +168,19 @@ def _open_all(
     return opened, faults
 
 
-def _open_or_fault(sample: Sample, root: Path, channels: int, rules: Rules) -> tuple[list[Opened], list[Fault]]:
+def _open_or_fault(
+    sample: Sample, root: Path, channels: int, rules: Rules
+) -> tuple[list[Opened], list[Fault]]:
     if not sample.image:
-        return [], [Fault(sample.case, sample.masks[0], "the mask has no image", "restore the image or remove the mask")]
+        return [], [
+            Fault(
+                sample.case, sample.masks[0], "the mask has no image", "restore the image or remove the mask"
+            )
+        ]
     if not sample.masks:
-        return [], [Fault(sample.case, sample.image, "the image has no mask", "restore the mask or remove the image")]
+        return [], [
+            Fault(sample.case, sample.image, "the image has no mask", "restore the mask or remove the image")
+        ]
     try:
         return [_open(sample, root, channels, rules)], []
     except FileFault as fault:
@@ -190,14 +201,14 @@ def _open(sample: Sample, root: Path, channels: int, rules: Rules) -> Opened:
         height=height,
         width=width,
         lesion_fraction=round(float(mask.mean()), 6),
-        content=_content(files),
+        content=content(files),
         pixels=_picture(image),
         stamps=stamps(files),
     )
     return indexed, str(image.dtype)
 
 
-def _content(files: Iterable[Path]) -> str:
+def content(files: Iterable[Path]) -> str:
     """SHA-256 over the bytes of some files, each hashed first so that their borders count."""
     return digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
 
@@ -259,50 +270,5 @@ def _regrouped(samples: list[IndexedSample], duplicates: tuple[tuple[str, ...], 
     group_of = {sample.case: sample.group for sample in samples}
     for cases in duplicates:
         groups = sorted({first(group_of[case]) for case in cases}, key=natural_key)
-        united.update({group: groups[0] for group in groups})
+        united.update(dict.fromkeys(groups, groups[0]))
     return [replace(sample, group=first(sample.group)) for sample in samples]
-
-
-def refreshed(index: Index, data_dir: Path | None) -> Index:
-    """The index with its folder and stamps brought up to date, after a cheap look at the files.
-
-    Sizes and modification times are compared; a file that differs in them, or lies elsewhere now, is read and its
-    content compared. Nothing is decoded.
-
-    Raises:
-        MedsegError: a file is gone, has another content, or came in addition.
-    """
-    rules = index.rules
-    spec = find_spec(index.dataset, images=rules.images, masks=rules.masks, group=rules.group)
-    root = spec.locate(data_dir or index.root)
-    cure = f"run 'medseg data index {index.dataset}' again"
-    _same_listing(index, spec.index(root), cure)
-    samples = tuple(_fresh_sample(sample, root, cure) for sample in index.samples)
-    return index if root == index.root and samples == index.samples else replace(index, root=root, samples=samples)
-
-
-def _same_listing(index: Index, listed: list[Sample], cure: str) -> None:
-    known = {sample.image for sample in index.samples} | {fault.file for fault in index.faults}
-    cases = {fault.case for fault in index.faults}
-    new = [s.image or s.masks[0] for s in listed if not {s.image, *s.masks} & known and s.case not in cases]
-    if new:
-        raise MedsegError(f"{index.dataset}: {len(new)} files came after the index was made, such as {new[0]}; {cure}")
-    masks = {s.image: s.masks for s in listed}
-    for sample in index.samples:
-        if masks.get(sample.image) != sample.masks:
-            what = "its masks changed" if sample.image in masks else "is gone"
-            raise MedsegError(f"{index.dataset}: {sample.image} {what} since the index was made; {cure}")
-
-
-def _fresh_sample(sample: IndexedSample, root: Path, cure: str) -> IndexedSample:
-    files = [root / name for name in sample.files]
-    try:
-        now = stamps(files)
-        if now == sample.stamps:
-            return sample
-        same = _content(files) == sample.content
-    except OSError as error:
-        raise MedsegError(f"{error.filename}: {error.strerror}; {cure}") from None
-    if not same:
-        raise MedsegError(f"{files[0]}: it or its mask has changed since the index was made; {cure}")
-    return replace(sample, stamps=now)

@@ -156,7 +156,9 @@ def read_index(path: Path) -> Index:
 
 def _revived(document: dict[str, Any]) -> dict[str, Any]:
     """The fields of an ``Index`` from JSON: lists become tuples and records."""
-    labels = tuple(Label(item["name"], tuple(item["code"]) if item["code"] else None) for item in document["labels"])
+    labels = tuple(
+        Label(item["name"], tuple(item["code"]) if item["code"] else None) for item in document["labels"]
+    )
     samples = tuple(
         IndexedSample(**{**item, "masks": tuple(item["masks"]), "stamps": tuple(map(tuple, item["stamps"]))})
         for item in document["samples"]

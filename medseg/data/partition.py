@@ -16,7 +16,7 @@ Seed = int | Sequence[int]
 
 
 def strata(samples: Sequence[IndexedSample]) -> list[int]:
-    """The size class of each sample's lesion: 0 empty, then 1, 2, 3 for the terciles of the lesion's share."""
+    """The size class of each sample's lesion: 0 empty, then 1, 2, 3 for the terciles of its share."""
     sizes = np.array([sample.lesion_fraction for sample in samples])
     if not (sizes > 0).any():
         return [0] * len(samples)
@@ -29,8 +29,8 @@ def partition(
 ) -> list[list[IndexedSample]]:
     """Divide samples so that no group is in two parts and each part has its share of every lesion size.
 
-    Groups are taken in a random order, each to the part where it brings the counts nearest to their shares; of up
-    to ``TRIES`` orders the one that ends nearest is kept.
+    Groups are taken in a random order, each to the part where it brings the counts nearest to their shares;
+    of up to ``TRIES`` orders the one that ends nearest is kept.
 
     Args:
         samples: what to divide.
@@ -61,9 +61,13 @@ def partition(
         if cost <= len(shares) * counts.shape[1]:  # every count within about one sample of its share
             break
     part_of = best[1] if best else []
-    parts = [[i for g, group in enumerate(groups) if part_of[g] == p for i in group] for p in range(len(shares))]
+    parts = [
+        [i for g, group in enumerate(groups) if part_of[g] == p for i in group] for p in range(len(shares))
+    ]
     if not all(parts):
-        raise MedsegError(f"{dataset}: the groups are too few and too uneven for parts of {list(shares)}; split --ungrouped")
+        raise MedsegError(
+            f"{dataset}: the groups are too few and too uneven for parts of {list(shares)}; split --ungrouped"
+        )
     return [[samples[i] for i in sorted(part)] for part in parts]
 
 

@@ -88,20 +88,22 @@ class DatasetSpec:
     draw: Callable[[Path], None] | None = None
 
     def locate(self, folder: Path) -> Path:
-        """The top folder: the one given, one at most three levels below, or one above that holds it by its layout.
+        """The top folder: the one given, one at most three levels below, or one above by its layout.
 
         Raises:
             MedsegError: there is none, or several.
         """
         if not folder.is_dir():
-            raise MedsegError(f"{folder}: no such folder; get {self.title} from {self.homepage or 'its authors'}")
-        if self._fits(folder):
+            raise MedsegError(
+                f"{folder}: no such folder; get {self.title} from {self.homepage or 'its authors'}"
+            )
+        if self.found_in(folder):
             return folder.resolve()
-        above = [top for top in self._above(folder.resolve()) if self._fits(top)]
+        above = [top for top in self._above(folder.resolve()) if self.found_in(top)]
         if above:
             return above[0]
         for depth in ("*", "*/*", "*/*/*"):
-            below = [top for top in sorted(folder.glob(depth)) if top.is_dir() and self._fits(top)]
+            below = [top for top in sorted(folder.glob(depth)) if top.is_dir() and self.found_in(top)]
             if len(below) > 1:
                 names = ", ".join(str(top) for top in below[:4])
                 raise MedsegError(f"{folder}: holds {self.title} several times ({names}); name one of them")
@@ -110,7 +112,8 @@ class DatasetSpec:
         wanted = ", ".join(f"{name}/" for name in self.layout)
         raise MedsegError(f"{folder}: {self.title} not found: no folder here or below holds {wanted}")
 
-    def _fits(self, top: Path) -> bool:
+    def found_in(self, top: Path) -> bool:
+        """Whether a folder has the layout of the data set."""
         return all((top / name).is_dir() for name in self.layout)
 
     def _above(self, folder: Path) -> list[Path]:
@@ -141,10 +144,10 @@ def paired(
 
     Args:
         images: glob pattern of the images, such as ``images/*``; only image files count.
-        masks: glob pattern of an image's masks with ``{stem}`` for the image's stem, such as ``masks/{stem}.*``;
-            it may match several files, which are united.
-        group: regular expression with a part named ``group``, searched in the image's path, or a function of the
-            image's stem; without it each image is its own group.
+        masks: glob pattern of an image's masks with ``{stem}`` for the image's stem, such as
+            ``masks/{stem}.*``; it may match several files, which are united.
+        group: regular expression with a part named ``group``, searched in the image's path, or a function
+            of the image's stem; without it each image is its own group.
         part: the official part that all these samples belong to.
         exclude: glob pattern of files that are no images of the set.
 
@@ -152,14 +155,18 @@ def paired(
         MedsegError: ``masks`` lacks ``{stem}``, or ``group`` is no such expression.
     """
     if masks.count("{stem}") != 1 or "[" in masks:
-        raise MedsegError(f"mask pattern {masks!r}: needs {{stem}} once, where the image's stem stands, and no '['")
+        raise MedsegError(
+            f"mask pattern {masks!r}: needs {{stem}} once, where the image's stem stands, and no '['"
+        )
     for pattern in (images, masks):
         if not pattern or pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
             raise MedsegError(f"pattern {pattern!r}: must be relative to the data folder and stay within it")
     group_of = _grouper(group)
 
     def index(folder: Path) -> list[Sample]:
-        candidates = [name for name in _files(folder, images) if not exclude or not fnmatch.fnmatch(name, exclude)]
+        candidates = [
+            name for name in _files(folder, images) if not exclude or not fnmatch.fnmatch(name, exclude)
+        ]
         found = _masks_by_stem(folder, masks, {PurePosixPath(name).stem for name in candidates})
         chosen = _without_masks(candidates, found)
         samples = []
@@ -168,7 +175,9 @@ def paired(
             own = tuple(mask for mask in found.get(stem, ()) if mask != name)
             samples.append(Sample(stem, name, own, group_of(name), part))
         stems = {sample.case for sample in samples}
-        orphans = [Sample(stem, "", tuple(files), stem, part) for stem, files in found.items() if stem not in stems]
+        orphans = [
+            Sample(stem, "", tuple(files), stem, part) for stem, files in found.items() if stem not in stems
+        ]
         return samples + sorted(orphans, key=lambda sample: natural_key(sample.case))
 
     return index
@@ -180,7 +189,9 @@ def joined(*indexes: IndexFunction) -> IndexFunction:
 
 
 def _files(folder: Path, pattern: str) -> list[str]:
-    found = (path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = (
+        path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )
     # hidden files, such as the ._* copies that macOS leaves, are no images
     names = [path.relative_to(folder).as_posix() for path in found if not path.name.startswith(".")]
     return sorted(names, key=natural_key)
@@ -189,7 +200,9 @@ def _files(folder: Path, pattern: str) -> list[str]:
 def _masks_by_stem(folder: Path, pattern: str, stems: set[str]) -> dict[str, list[str]]:
     """Mask files by the stem of the image they belong to."""
     before, after = pattern.split("{stem}")
-    shortest, longest = (re.compile(f"{_regex(before)}({any_})(?:{_regex(after)})$") for any_ in ("[^/]+?", "[^/]+"))
+    shortest, longest = (
+        re.compile(f"{_regex(before)}({any_})(?:{_regex(after)})$") for any_ in ("[^/]+?", "[^/]+")
+    )
     found: dict[str, list[str]] = {}
     for name in _files(folder, f"{before}*{after}"):
         matches = [match[1] for match in (shortest.match(name), longest.match(name)) if match]

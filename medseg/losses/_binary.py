@@ -41,17 +41,17 @@ def binary_logits(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    r"""Binary cross-entropy of each pixel, :math:`-\log p_t` with :math:`p_t` the probability of the truth."""
+    r"""Binary cross-entropy of each pixel, :math:`-\log p_t` where :math:`p_t` is that of the truth."""
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 def focal_cross_entropy(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     r"""Binary cross-entropy of each pixel times :math:`(1 - p_t)^\gamma`.
 
-    The power is taken of :math:`-\log(1 - p_t)`, the cross-entropy of the opposite target, as :math:`e^{-\gamma x}`:
-    its derivative is finite at :math:`p_t = 1` also for :math:`\gamma < 1`, where that of :math:`(1 - p_t)^\gamma` in
-    :math:`p_t` is not. For a target between 0 and 1 the factor is :math:`(1 - p)^{\gamma y} p^{\gamma (1 -
-    y)}`.
+    The power is :math:`e^{-\gamma x}` of :math:`x = -\log(1 - p_t)`, the cross-entropy of the opposite
+    target, whose gradient is finite also at :math:`p_t = 1` and for :math:`\gamma < 1`, unlike that of a
+    power of :math:`1 - p_t`. For a target between 0 and 1 the factor is
+    :math:`(1 - p)^{\gamma y} p^{\gamma (1 - y)}`.
     """
     entropy = cross_entropy(logits, target)
     opposite = entropy + logits * (2 * target - 1)

@@ -25,7 +25,7 @@ def masks(prediction: Tensor | np.ndarray, target: Tensor | np.ndarray) -> tuple
     for mask in pair:
         if mask.is_floating_point():
             raise MedsegError(
-                f"metrics take boolean or integer masks, not {mask.dtype}; use medseg.metrics.overlap.binarise on logits"
+                f"metrics take boolean or integer masks, not {mask.dtype}; binarise logits first"
             )
     return pair[0].bool(), pair[1].bool()
 

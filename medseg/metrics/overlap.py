@@ -11,7 +11,7 @@ from medseg.metrics._masks import masks
 
 
 def binarise(logits: Tensor) -> Tensor:
-    """The predicted mask: for one channel where the probability is at least 0.5, for more the likeliest channel.
+    """The predicted mask: of one channel where the probability is at least 0.5, of more the likeliest.
 
     Shape:
         logits ``(N, K, H, W)``, result the same, boolean; of several channels exactly one is true at each
@@ -37,9 +37,10 @@ def count(mask: Tensor) -> Tensor:
 
 
 def confusion(prediction: Tensor | np.ndarray, target: Tensor | np.ndarray) -> Tensor:
-    """The confusion counts of each case and channel: true positive, false positive, false negative, true negative.
+    """The confusion counts of each case and channel.
 
-    It runs on the masks' own device and never waits for it.
+    They are, in this order, the true positives, false positives, false negatives and true negatives. It runs
+    on the masks' own device and never waits for it.
 
     Shape:
         both masks ``(N, K, H, W)``, boolean or integer (0 is false), result ``(N, K, 4)`` int64.

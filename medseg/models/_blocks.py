@@ -31,7 +31,7 @@ def double_convolution(
 
 
 def he_initialisation(network: nn.Module) -> None:
-    r"""Draw every convolution's weights from :math:`N(0, 2 / n)`, biases 0 (He et al. 2015, arXiv:1502.01852).
+    r"""Draw the convolutions' weights from :math:`N(0, 2 / n)`, biases 0 (He et al. 2015, arXiv:1502.01852).
 
     Here :math:`n` is the number of inputs of one output pixel: channels times kernel pixels, and for the 2x2
     transposed convolutions of stride 2, whose windows do not overlap, the channels alone.
@@ -77,13 +77,12 @@ def check_sides(model: str, images: Tensor, divisor: int) -> None:
         return
     height, width = images.shape[-2:]
     if height % divisor or width % divisor:
-        raise MedsegError(
-            f"{model} needs sides divisible by {divisor}; got {height}x{width}; {nearest(height, width, divisor)}"
-        )
+        sizes = nearest(height, width, divisor)
+        raise MedsegError(f"{model} needs sides divisible by {divisor}; got {height}x{width}; {sizes}")
 
 
 def nearest(height: int, width: int, divisor: int) -> str:
-    """The nearest sizes that are divisible, in words: the next smaller one, if any, and the next larger one."""
+    """The nearest sizes that are divisible, in words: the next smaller, if any, and the next larger."""
     small = [side // divisor * divisor for side in (height, width)]
     large = [-(-side // divisor) * divisor for side in (height, width)]
     larger = f"{large[0]}x{large[1]}"

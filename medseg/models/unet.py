@@ -21,12 +21,13 @@ from medseg.models._blocks import check_arguments, check_sides, double_convoluti
     licence="written from the paper",
 )
 class UNet(nn.Module):
-    """U-Net (Ronneberger, Fischer & Brox 2015, arXiv:1505.04597), padded so that the logits have the input's size.
+    """U-Net, padded (Ronneberger, Fischer & Brox 2015, arXiv:1505.04597).
 
     Each level is two 3x3 convolutions with ReLU; 2x2 max pooling leads down; a 2x2 transposed convolution
     that halves the channels leads up, where the level's encoder features are concatenated; a 1x1 convolution
     gives the logits. Weights start as in the paper (He). Two things differ from 2015: convolutions are
-    padded, and batch normalisation, a later habit, is on by default. ``normalization=None`` gives the paper's
+    padded, so that the logits have the input's size, and batch normalisation, a later habit, is on by
+    default. ``normalization=None`` gives the paper's
     layers: 31,031,745 parameters for three channels in and one out, against 31,037,633 with batch
     normalisation.
 

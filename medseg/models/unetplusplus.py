@@ -1,5 +1,8 @@
 """UNet++."""
 
+# a ModuleList gives plain Modules, and TorchScript takes no "type" comment in a method
+# mypy: disable-error-code="arg-type, var-annotated"
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -45,14 +48,15 @@ class Node(nn.Module):
 class UNetPlusPlus(nn.Module):
     """UNet++, nested U-Nets with dense skip connections (Zhou et al. 2018, arXiv:1807.10165).
 
-    The nodes X(i, j) form a triangle: X(i, 0) is the encoder; X(i, j) is two 3x3 convolutions on X(i + 1, j -
-    1), upsampled by a 2x2 transposed convolution, together with all earlier nodes of row i. A 1x1 head on
+    The nodes X(i, j) form a triangle: X(i, 0) is the encoder; X(i, j) is two 3x3 convolutions on
+    X(i + 1, j - 1), upsampled by a 2x2 transposed convolution, with all earlier nodes of row i. A 1x1 head on
     each of X(0, 1) to X(0, 4) gives four full-size maps. As in the authors' Keras code there is no
     normalisation, and dropout follows every convolution: 9,042,276 parameters for three channels in and one
     out. Their training also decays every kernel (L2, 1e-4), which is the optimiser's affair here.
 
-    In training mode the four maps come as a tuple, equally weighted; in evaluation mode their mean does (the paper's
-    "accurate" mode, here of the logits). A TorchScript module always gives the mean.
+    In training mode the four maps come as a tuple, equally weighted; in evaluation mode their mean does (the
+    paper's "accurate" mode; the logits are averaged, where the paper averages probabilities). A TorchScript
+    module always gives the mean.
 
     Args:
         in_channels: channels of the image.
@@ -123,6 +127,6 @@ class UNetPlusPlus(nn.Module):
             features = self.pool(features)
         rows.append([self.bottom(features)])
         for column in self.columns:
-            for index, node in enumerate(column):  # type: ignore[arg-type,var-annotated]
+            for index, node in enumerate(column):
                 rows[index].append(node(rows[index + 1][-1], rows[index]))
         return rows[0]

@@ -119,7 +119,7 @@ def test_confusion_takes_integers_and_arrays() -> None:
 
 def test_confusion_refuses_probabilities_and_other_shapes() -> None:
     mask = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
-    with pytest.raises(MedsegError, match=r"not torch\.float32; use .*binarise"):
+    with pytest.raises(MedsegError, match=r"not torch\.float32; binarise logits first"):
         confusion(torch.rand(2, 1, 4, 4), mask)
     with pytest.raises(MedsegError, match=r"got \(2, 1, 4, 4\) and \(2, 4, 4\)"):
         confusion(mask, mask[:, 0])

@@ -72,6 +72,14 @@ def test_ties_share_the_better_place(
     assert contests["rank"].tolist() == expected_ranks
 
 
+def test_equal_points_are_ordered_by_mean_rank() -> None:
+    # places on a: x y z v w, on b: z v y w x; x has 3 points and mean rank 3, y 3 points and 2.5
+    values = {"x": [0.9, 0.5], "y": [0.8, 0.7], "z": [0.7, 0.9], "v": [0.6, 0.8], "w": [0.5, 0.6]}
+    table_ = rank(table(values, ("a", "b"))).table
+    assert list(table_["contestant"]) == ["z", "y", "x", "v", "w"]
+    assert list(table_["points"]) == [4, 3, 3, 2, 0]
+
+
 def test_floating_noise_is_a_tie() -> None:
     assert 0.1 + 0.2 != 0.3
     assert points(rank(table({"x": [0.1 + 0.2], "y": [0.3], "z": [0.1]}))) == {"x": 3, "y": 3, "z": 1}

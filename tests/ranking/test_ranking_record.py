@@ -32,6 +32,12 @@ def test_markdown(ranking: Ranking) -> None:
     assert lines[-1] == "- missing: dataset=b loss=x repeat=2 metric=dice"
 
 
+def test_only_the_first_three_places_are_marked() -> None:
+    frame = pd.DataFrame({"dataset": "a", "loss": list("wxyz"), "value": [0.4, 0.3, 0.2, 0.1]})
+    shown = rank(frame.assign(metric="dice", better="higher")).display()
+    assert shown["a"].tolist() == ["0.4000 (1)", "0.3000 (2)", "0.2000 (3)", "0.1000"]
+
+
 def test_csv_keeps_the_numbers(ranking: Ranking, tmp_path: Path) -> None:
     ranking.write(tmp_path / "out.csv")
     back = pd.read_csv(tmp_path / "out.csv")

@@ -20,7 +20,7 @@ def _busi(kind: str, expected: int) -> DatasetSpec:
         expected=expected,
         notes=(
             "several mask files of one image (_mask, _mask_1, ...) are united",
-            "benign (433) and malignant (145) are the same picture; an external split leaves it out of training",
+            "benign (433) and malignant (145) are one picture; an external split leaves it out of training",
             "patients are not named: only exact duplicates share a group",
         ),
     )

@@ -8,8 +8,8 @@ from medseg.data.datasets import DATASETS
 from medseg.data.spec import DatasetSpec, Label, paired
 from medseg.errors import MedsegError
 
-#: last frame of each of the 29 video sequences, the frames numbered from 1 as in the official files; found from the
-#: change between neighbouring frames (the least certain are 227, 447 and 546)
+#: last frame of each of the 29 video sequences, the frames numbered from 1 as in the official files; found
+#: from the change between neighbouring frames (the least certain are 227, 447 and 546)
 SEQUENCE_ENDS = (
     *(25, 50, 67, 78, 103, 126, 151, 177, 199, 205, 227, 252, 277, 297, 317),
     *(342, 363, 383, 408, 428, 447, 466, 478, 503, 528, 546, 571, 591, 612),
@@ -26,7 +26,9 @@ def sequence(stem: str) -> str:
         MedsegError: the name is no frame number from 1 to 612.
     """
     if not stem.isdecimal() or not 1 <= int(stem) <= SEQUENCE_ENDS[-1]:
-        raise MedsegError(f"CVC-ClinicDB: file name {stem!r} is no frame number from 1 to 612, so its video is unknown")
+        raise MedsegError(
+            f"CVC-ClinicDB: file name {stem!r} is no frame number from 1 to 612, so its video is unknown"
+        )
     return f"sequence_{bisect.bisect_left(SEQUENCE_ENDS, int(stem)) + 1:02d}"
 
 

@@ -27,8 +27,8 @@ def foot_ulcer() -> DatasetSpec:
         expected=1010,
         empty_masks=True,
         notes=(
-            "810 training and 200 validation images; the labels of the 200 test images are not published, so the "
-            "official split tests on the validation part and draws its validation from the training part",
+            "810 training and 200 validation images; the labels of the 200 test images are not published, so "
+            "the official split tests on the validation part and draws its validation from the training part",
             "24 masks are empty and stay in",
             "exact duplicates, some across training and validation, share a group; patients are not named",
         ),

@@ -32,7 +32,7 @@ def isic2017() -> DatasetSpec:
         "ISBI 2018, arXiv:1710.05006",
         expected=2750,
         notes=(
-            "2000 training, 150 validation and 600 test images in folders of their own; training alone works too",
+            "2000 training, 150 validation, 600 test images in folders of their own; training alone works",
             "superpixel files beside the images are no images",
             "patients are not named: only exact duplicates share a group",
         ),

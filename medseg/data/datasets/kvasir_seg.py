@@ -17,7 +17,8 @@ def kvasir_seg() -> DatasetSpec:
         layout=("images", "masks"),
         homepage="https://datasets.simula.no/kvasir-seg/",
         licence="research and education, with citation",
-        citation="Jha et al., Kvasir-SEG: A Segmented Polyp Dataset, MMM 2020, doi:10.1007/978-3-030-37734-2_37",
+        citation="Jha et al., Kvasir-SEG: A Segmented Polyp Dataset, MMM 2020, "
+        "doi:10.1007/978-3-030-37734-2_37",
         expected=1000,
         grey_masks=True,
         notes=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ LOOKS = 2
 
 @DATASETS.register("phantom")
 def phantom(count: int = 120, size: int = 96, seed: int = 42) -> DatasetSpec:
-    """Drawn lesions in ultrasound-like speckle: low contrast, many sizes, dark vessels and shadows that are none.
+    """Drawn lesions in ultrasound-like speckle: low contrast, many sizes, dark vessels and shadows.
 
     Args:
         count: number of images.
@@ -48,15 +49,22 @@ def phantom(count: int = 120, size: int = 96, seed: int = 42) -> DatasetSpec:
 
 
 def draw(folder: Path, count: int, size: int, seed: int) -> None:
-    """Draw the images and masks as 8-bit PNG; ``images`` is made last, so a half-drawn folder is drawn anew."""
-    unfinished = folder / "drawing"
-    for name in (unfinished, folder / "masks"):
-        name.mkdir(parents=True, exist_ok=True)
+    """Draw the images and masks as 8-bit PNG; ``images`` is made last, so a half-drawn folder is drawn anew.
+
+    Raises:
+        MedsegError: the folder holds something else.
+    """
+    if folder.exists() and {path.name for path in folder.iterdir()} - {"drawing", "masks"}:
+        raise MedsegError(f"{folder}: not empty, so the phantom is not drawn there; leave --data out")
+    unfinished, masks = folder / "drawing", folder / "masks"
+    for part in (unfinished, masks):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
     for number in range(count):
         image, mask = lesion_image(number, size, seed)
         name = f"patient{number // PER_PATIENT:03d}_{number % PER_PATIENT}.png"
         Image.fromarray(image).save(unfinished / name)
-        Image.fromarray(mask * 255).save(folder / "masks" / name)
+        Image.fromarray(mask * 255).save(masks / name)
     unfinished.rename(folder / "images")
 
 
@@ -66,7 +74,9 @@ def lesion_image(number: int, size: int, seed: int) -> tuple[np.ndarray, np.ndar
     rng = np.random.default_rng((seed, 1, number))
     gain, falloff, grain = patient.uniform(0.55, 1.25), patient.uniform(0.0, 0.9), patient.integers(5, 9)
     y, x = np.mgrid[0:size, 0:size] / size
-    echo = gain * np.exp(0.25 * _smooth(patient, size, int(grain)) + 0.1 * _smooth(rng, size, 4) - falloff * y)
+    echo = gain * np.exp(
+        0.25 * _smooth(patient, size, int(grain)) + 0.1 * _smooth(rng, size, 4) - falloff * y
+    )
     echo *= _vessels(rng, x, y)
     shape = _lesion(rng, x, y)
     mask = shape > 0.5
@@ -84,12 +94,16 @@ def _smooth(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
 
 def _lesion(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """An irregular ellipse with a soft edge: 1 inside, 0 outside, 0.5 on its outline."""
-    radius = 0.08 * np.exp(rng.uniform(0, np.log(3)))  # 0.08 to 0.24 of the side, small ones as often as large
+    radius = 0.08 * np.exp(
+        rng.uniform(0, np.log(3))
+    )  # 0.08 to 0.24 of the side, small ones as often as large
     stretch, tilt = rng.uniform(0.6, 1.0), rng.uniform(0, np.pi)
     dx, dy = x - rng.uniform(0.28, 0.72), y - rng.uniform(0.28, 0.72)
     u, v = dx * np.cos(tilt) + dy * np.sin(tilt), (dy * np.cos(tilt) - dx * np.sin(tilt)) / stretch
     angle = np.arctan2(v, u)
-    outline = 1 + sum(rng.normal(0, 0.3 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5))
+    outline = 1 + sum(
+        rng.normal(0, 0.3 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5)
+    )
     distance = (np.hypot(u, v) / (radius * np.clip(outline, 0.5, 1.6)) - 1) * radius
     return 1 / (1 + np.exp(np.clip(distance / 0.012, -50, 50)))
 

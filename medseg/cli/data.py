@@ -1,0 +1,291 @@
+"""``medseg data``: list, index and split data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medseg.cli.output import emit, format_option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medseg.data.index_file import Index
+    from medseg.data.splits_file import Splits
+
+prepared_option: Callable[[Any], Any] = click.option(
+    "--prepared",
+    type=click.Path(path_type=Path),
+    default=Path("prepared"),
+    show_default=True,
+    help="Folder of indexes, splits and decoded arrays.",
+)
+
+
+@click.group()
+def data() -> None:
+    """List, index and split data sets."""
+
+
+@data.command("list")
+@format_option
+def list_datasets(fmt: str) -> None:
+    """List the registered data sets: what they show, where to get them, on which terms."""
+    import pandas as pd
+
+    from medseg.data.datasets import DATASETS
+
+    rows = [_described(name) for name in DATASETS.names()]
+    emit(pd.DataFrame(rows), fmt)
+
+
+def _described(name: str) -> dict[str, object]:
+    from medseg.data.datasets import DATASETS
+
+    spec = DATASETS.build(name)
+    return {
+        "name": name,
+        "title": spec.title,
+        "images": spec.expected,
+        "channels": spec.channels,
+        "labels": ", ".join(label.name for label in spec.labels),
+        "licence": spec.licence,
+        "download": spec.homepage,
+    }
+
+
+@data.command()
+@click.argument("dataset")
+@click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder of the data set.")
+@click.option("--images", help="Your own data: glob of the images, such as 'a/*.png'.")
+@click.option("--masks", help="Your own data: glob of an image's masks, such as 'b/{stem}_mask.png'.")
+@click.option("--group", help=r"Your own data: regular expression of the group, such as '(?P<group>p\d+)_'.")
+@click.option("--label", help="Your own data: what the masks show.  [default: lesion]")
+@click.option(
+    "--channels",
+    type=click.Choice(["1", "3"]),
+    help="Channels to read.  [default: the data set's; own data: 3]",
+)
+@click.option(
+    "--grey-masks/--no-grey-masks",
+    default=None,
+    help="Cut masks at half of full scale, whatever their values.",
+)
+@click.option("--allow-empty/--no-allow-empty", default=None, help="Masks without any lesion are good.")
+@click.option("--skip-faulty", is_flag=True, help="Leave faulty pairs out and keep the good ones.")
+@prepared_option
+@format_option
+def index(
+    dataset: str,
+    folder: Path | None,
+    images: str | None,
+    masks: str | None,
+    group: str | None,
+    label: str | None,
+    channels: str | None,
+    grey_masks: bool | None,
+    allow_empty: bool | None,
+    skip_faulty: bool,
+    prepared: Path,
+    fmt: str,
+) -> None:
+    """Open every image and mask of DATASET, report all faults at once, and write index.json.
+
+    DATASET is a registered name (see 'medseg data list'), or a name for your own folder with --images and
+    --masks. Exits with 1, writing nothing, if pairs are faulty and --skip-faulty is not given.
+    """
+    from medseg.data.index import FaultyFiles, build_index
+    from medseg.data.index_file import index_path, write_index
+    from medseg.data.store import dataset_lock, source_folder
+
+    source = folder if folder and images else source_folder(dataset, folder, prepared)
+    path = index_path(dataset, prepared)
+    try:
+        with dataset_lock(dataset, prepared), progress_bar(f"reading {dataset}") as progress:
+            made = build_index(
+                dataset,
+                source,
+                images=images,
+                masks=masks,
+                group=group,
+                channels=int(channels) if channels else None,
+                label=label,
+                grey_masks=grey_masks,
+                allow_empty=allow_empty,
+                skip_faulty=skip_faulty,
+                progress=progress,
+            )
+            write_index(made, path)
+    except FaultyFiles as error:
+        emit(
+            fault_table(error.faults),
+            fmt,
+            title=f"{dataset}: {len(error.faults)} faulty pairs; nothing written",
+        )
+        click.echo("mend them, or leave them out with --skip-faulty", err=True)
+        raise SystemExit(1) from None
+    _tell(made)
+    emit(index_table(made, path), fmt)
+
+
+def _tell(made: Index) -> None:
+    """What a person should know of an index besides its figures."""
+    if made.expected and len(made.samples) != made.expected:
+        click.echo(
+            f"note: {made.title} officially has {made.expected} images; here are {len(made.samples)}",
+            err=True,
+        )
+    for cases in made.duplicates[:10]:
+        click.echo(f"note: the same picture, now one group: {', '.join(cases)}", err=True)
+    if len(made.duplicates) > 10:
+        click.echo(
+            f"note: ... and {len(made.duplicates) - 10} more sets of duplicates, listed in the index",
+            err=True,
+        )
+    for fault in made.faults:
+        click.echo(f"note: left out {fault.case}: {fault.reason} ({fault.file})", err=True)
+
+
+def index_table(made: Index, path: Path) -> pd.DataFrame:
+    """The figures of an index, one row."""
+    import pandas as pd
+
+    row = {
+        "dataset": made.dataset,
+        "images": len(made.samples),
+        "expected": made.expected or None,
+        "groups": made.groups,
+        "duplicates": len(made.duplicates),
+        "empty": sum(sample.lesion_fraction == 0 for sample in made.samples),
+        "left out": len(made.faults),
+        "channels": made.channels,
+        "depth": made.depth,
+        "index": str(path),
+    }
+    return pd.DataFrame([row])
+
+
+def fault_table(faults: Any) -> pd.DataFrame:
+    """One row per fault: case, file, reason and what to do."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    return pd.DataFrame([asdict(fault) for fault in faults])
+
+
+@data.command()
+@click.argument("dataset")
+@click.option("--kind", default="holdout", show_default=True, help="holdout, kfold, official or external.")
+@click.option(
+    "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Repeats (kfold: one per fold)."
+)
+@click.option("--folds", type=click.IntRange(3), default=5, show_default=True, help="Folds of kfold.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=42, show_default=True, help="Seed of the random draws."
+)
+@click.option(
+    "--fractions", default="0.6,0.2,0.2", show_default=True, help="Shares of training, validation, testing."
+)
+@click.option(
+    "--ungrouped", is_flag=True, help="Plain random permutation that knows neither groups nor lesion sizes."
+)
+@click.option(
+    "--test-on", metavar="DATASET", help="The data set that an external split tests on, indexed before."
+)
+@click.option("--name", help="Name of the split, if not the usual one.")
+@click.option(
+    "--data",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the data set, if it is not yet indexed.",
+)
+@prepared_option
+@format_option
+def split(
+    dataset: str,
+    kind: str,
+    repeats: int,
+    folds: int,
+    seed: int,
+    fractions: str,
+    ungrouped: bool,
+    test_on: str | None,
+    name: str | None,
+    folder: Path | None,
+    prepared: Path,
+    fmt: str,
+) -> None:
+    """Divide DATASET into training, validation and testing, and write splits/NAME.json.
+
+    Groups (patients, videos, duplicates) stay whole and lesion sizes are spread alike, unless --ungrouped.
+    """
+    from medseg.data.splits import make_splits
+    from medseg.data.splits_file import split_path, write_splits
+    from medseg.data.store import dataset_lock, open_index
+
+    with progress_bar(f"reading {dataset}") as progress:
+        source = open_index(dataset, folder, prepared, progress)
+        other = open_index(test_on, None, prepared, progress) if test_on else None
+    made = make_splits(
+        source,
+        kind,
+        repeats=repeats,
+        folds=folds,
+        seed=seed,
+        fractions=parse_fractions(fractions),
+        ungrouped=ungrouped,
+        test_index=other,
+        name=name,
+    )
+    path = split_path(dataset, prepared, made.name)
+    with dataset_lock(dataset, prepared):
+        write_splits(made, path)
+    for item in made.left_out:
+        click.echo(f"note: left out {item['case']}: {item['reason']}", err=True)
+    emit(split_table(made), fmt, title=str(path))
+
+
+def parse_fractions(text: str) -> tuple[float, float, float]:
+    """Three numbers from ``0.6,0.2,0.2``.
+
+    Raises:
+        MedsegError: they are not three numbers.
+    """
+    from medseg.errors import MedsegError
+
+    try:
+        training, validation, testing = (float(part) for part in text.split(","))
+    except ValueError:
+        raise MedsegError(
+            f"--fractions {text}: three numbers with commas are needed, as 0.6,0.2,0.2"
+        ) from None
+    return training, validation, testing
+
+
+def split_table(made: Splits) -> pd.DataFrame:
+    """One row per repeat: images and groups of each part."""
+    import pandas as pd
+
+    rows = []
+    for k, parts in enumerate(made.repeats):
+        images = {part: len(items) for part, items in parts.items()}
+        groups = {f"{part} groups": len({item["group"] for item in items}) for part, items in parts.items()}
+        rows.append({"split": made.name, "repeat": k, **images, **groups})
+    return pd.DataFrame(rows)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error for a loop that tells how much is done; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,103 @@
+"""The documentation builds without a warning, and the files that it shows are true."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medseg.data.datasets import DATASETS
+from medseg.losses import LOSSES
+from medseg.models import MODELS
+from medseg.registry import Registry
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation, built from a copy so that the checkout stays as it is."""
+    for module in ("sphinx", "furo", "myst_parser", "sphinx_click"):
+        pytest.importorskip(module, reason="the documentation needs medseg[docs]")
+    top = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "docs", top / "docs", ignore=shutil.ignore_patterns("_build", "generated"))
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, top)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", "html"]
+    done = subprocess.run(command, cwd=top, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return top / "html"
+
+
+def test_every_component_has_its_section(html: Path) -> None:
+    for page, room in (("losses", LOSSES), ("models", MODELS), ("datasets", DATASETS)):
+        text = (html / "generated" / f"{page}.html").read_text(encoding="utf-8")
+        for entry in room:
+            assert f"<h2>{entry.name}<" in text
+
+
+def test_every_command_has_its_section(html: Path) -> None:
+    from medseg.cli import COMMANDS
+
+    text = (html / "cli.html").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert re.search(rf"<h[23]>{name}<", text)
+    assert "PosixPath" not in text
+
+
+def shown(page: str) -> str:
+    """The first Python file that a page shows."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]  # type: ignore[index]
+
+
+@pytest.fixture
+def add(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a page's file as if it lay in its room, and takes it out again after the test."""
+
+    def run(page: str, room: Registry) -> dict[str, Any]:
+        known = set(room.names())
+        monkeypatch.setattr(room, "_entries", dict(room._entries))
+        space: dict[str, Any] = {"__name__": f"{room.room}.shown"}
+        # a file of its own must not inherit this one's future imports
+        exec(compile(shown(page), page, "exec", dont_inherit=True), space)
+        (name,) = set(room.names()) - known
+        return {"name": name, "entry": room[name]}
+
+    return run
+
+
+def test_the_loss_of_the_page_works(add: Any) -> None:
+    added = add("CONTRIBUTING.md", LOSSES)
+    loss = LOSSES.build(added["name"])
+    # p is 0.5 on four pixels, two of them true: -log((2 * 1 + 1) / (2 + 2 + 1))
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    assert loss(torch.zeros(1, 1, 2, 2), target).item() == pytest.approx(-torch.tensor(3 / 5).log().item())
+    assert loss(torch.full((1, 1, 2, 2), -1e4), torch.zeros(1, 1, 2, 2)).item() == 0
+
+
+def test_the_model_of_the_page_works(add: Any) -> None:
+    added = add("docs/extending/add_a_model.md", MODELS)
+    network = MODELS.build(added["name"], in_channels=3, out_channels=2)
+    assert network(torch.zeros(2, 3, 8, 12)).shape == (2, 2, 8, 12)
+    assert network.get_submodule(added["entry"].facts["cam_layer"]) is network.features
+    assert set(added["entry"].facts) >= set(MODELS["unet"].facts)
+
+
+def test_the_data_set_of_the_page_works(add: Any, tmp_path: Path) -> None:
+    spec = DATASETS.build(add("docs/extending/add_a_dataset.md", DATASETS)["name"])
+    for file in ("images/p07_1.png", "masks/p07_1_mask.png"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    (sample,) = spec.index(spec.locate(tmp_path))
+    assert (sample.image, sample.masks, sample.group) == (
+        "images/p07_1.png",
+        ("masks/p07_1_mask.png",),
+        "p07",
+    )
