@@ -55,14 +55,14 @@ def read_csv(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    # keys stay text: case 001 is not case 1, and an empty preprocess is "" and not a missing value
+    text = {c: str.strip for c in COLUMNS if c not in ("repeat", "value")}
     try:
-        frame = pd.read_csv(path, skipinitialspace=True)
+        frame = pd.read_csv(path, skipinitialspace=True, converters=text)
     except FileNotFoundError:
         raise MedsegError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise MedsegError(f"{path}: not a readable CSV table ({error})") from None
-    text = [c for c in frame.columns if c in COLUMNS and c not in ("repeat", "value")]
-    frame[text] = frame[text].astype(object).fillna("").astype(str)
     return frame
 
 
@@ -95,5 +95,7 @@ def collect(bundles: Path, better: dict[str, str]) -> pd.DataFrame:
 
     files = case_files(bundles)
     if not files:
-        raise MedsegError(f"{bundles}: no finished run (repeats/<k>/cases.csv); train one with 'medseg bundle run'")
+        raise MedsegError(
+            f"{bundles}: no finished run (repeats/<k>/cases.csv); train one with 'medseg bundle run'"
+        )
     return pd.concat([tidy(read_csv(file), better) for file in files], ignore_index=True)

@@ -23,7 +23,11 @@ from medseg.results import collect, write_csv
 LOSSES = ("iou_focal", "dice_bce", "bce")
 # a U-Net of 0.12 M parameters instead of 31 M, so that a laptop's CPU trains it in seconds
 SETTINGS = Settings(
-    image_size=(96, 96), epochs=14, patience=14, learning_rate=2e-3, model_arguments={"widths": [8, 16, 32, 64]}
+    image_size=(96, 96),
+    epochs=14,
+    patience=14,
+    learning_rate=2e-3,
+    model_arguments={"widths": [8, 16, 32, 64]},
 )
 
 
@@ -36,7 +40,11 @@ def main(folder: Path) -> None:
     for loss in LOSSES:
         choice = Choice("phantom", "unet", loss)
         root = bundles / choice.name
-        bundle = Bundle(root.resolve()) if is_bundle(root) else compose(choice, bundles, SETTINGS, prepared=prepared)
+        bundle = (
+            Bundle(root.resolve())
+            if is_bundle(root)
+            else compose(choice, bundles, SETTINGS, prepared=prepared)
+        )
         workflow.run(bundle, options, resume=True)
     table = collect(bundles, {entry.name: entry.facts["better"] for entry in METRICS})
     write_csv(table, folder / "results.csv")
@@ -46,7 +54,10 @@ def main(folder: Path) -> None:
     report(table, trivial_dice(prepared))
     print(f"\n{time.monotonic() - began:.0f} s. Where to look next:")
     for what, where in (
-        ("best, median and worst cases", bundles / "phantom__unet__iou_focal" / "repeats" / "0" / "cases.png"),
+        (
+            "best, median and worst cases",
+            bundles / "phantom__unet__iou_focal" / "repeats" / "0" / "cases.png",
+        ),
         ("the ranking as a picture", folder / "ranking.png"),
         ("a value per case and metric", folder / "results.csv"),
         ("the bundles", bundles),

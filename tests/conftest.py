@@ -35,7 +35,9 @@ def draw_discs(folder: Path, count: int = 24, size: int = 32) -> None:
         mask = (y - row) ** 2 + (x - column) ** 2 < draw.uniform(size / 8, size / 4) ** 2
         image = np.clip(draw.normal(80 + 80 * mask, 25), 0, 255).astype(np.uint8)
         Image.fromarray(image).save(folder / "images" / f"p{number // 2:02d}_{number}.png")
-        Image.fromarray((mask * 255).astype(np.uint8)).save(folder / "masks" / f"p{number // 2:02d}_{number}.png")
+        Image.fromarray((mask * 255).astype(np.uint8)).save(
+            folder / "masks" / f"p{number // 2:02d}_{number}.png"
+        )
 
 
 @pytest.fixture
@@ -46,7 +48,12 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.chdir(tmp_path)
     draw_discs(tmp_path / "source")
-    rules = {"images": "images/*.png", "masks": "masks/{stem}.png", "group": "(?P<group>p[0-9]+)_", "channels": 1}
+    rules = {
+        "images": "images/*.png",
+        "masks": "masks/{stem}.png",
+        "group": "(?P<group>p[0-9]+)_",
+        "channels": 1,
+    }
     index = build_index("discs", tmp_path / "source", **rules)
     write_index(index, index_path("discs", Path("prepared")))
     return tmp_path

@@ -56,8 +56,10 @@ class Choice:
                 f"{name!r} is no bundle name: write dataset__model__loss, such as kvasir_seg__unet__dice,"
                 " with __augment and __preprocess behind it if wanted"
             )
-        preprocess = tuple(parts[4].split("-")) if len(parts) == 5 else ()
-        return cls(*parts[:4], preprocess=preprocess)
+        dataset, model, loss, augment, preprocess = (
+            (*parts, "vanilla", "")[:5] if len(parts) < 4 else (*parts, "")[:5]
+        )
+        return cls(dataset, model, loss, augment, tuple(preprocess.split("-")) if preprocess else ())
 
     def facts(self) -> dict[str, str]:
         """The choice as the columns of a results table."""

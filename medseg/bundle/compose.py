@@ -67,15 +67,7 @@ def compose(choice: Choice, folder: Path, settings: Settings | None = None, *, p
     """
     settings = settings or Settings()
     facts = dataset_facts(choice.dataset, prepared)
-    for registry, names in (
-        (MODELS, [choice.model]),
-        (LOSSES, [choice.loss]),
-        (AUGMENTATIONS, [choice.augment]),
-        (TRANSFORMS, list(choice.preprocess)),
-    ):
-        for name in names:
-            registry[name]
-    check_size(choice.model, settings.image_size)
+    check_parts(choice, settings, facts)
     root = folder / choice.name
     if root.exists():
         raise MedsegError(f"{root} exists; remove it, or run it as it is")
@@ -119,13 +111,24 @@ def dataset_facts(dataset: str, prepared: Path) -> dict[str, Any]:
     }
 
 
-def check_size(model: str, image_size: tuple[int, int]) -> None:
-    """Raise if the model cannot take images of that size, saying which sizes it can."""
-    divisor = MODELS[model].facts.get("divisor", 1)
-    if any(side < divisor or side % divisor for side in image_size):
-        near = " x ".join(str(max(divisor, round(side / divisor) * divisor)) for side in image_size)
+def check_parts(choice: Choice, settings: Settings, facts: dict[str, Any]) -> None:
+    """Raise if a name or argument is unknown, or the model cannot take images of that size."""
+    import torch
+
+    for name in choice.preprocess:
+        TRANSFORMS[name]
+    AUGMENTATIONS[choice.augment]
+    LOSSES.build(choice.loss, settings.loss_arguments)
+    with torch.device("meta"):
+        channels = {"in_channels": facts["channels"], "out_channels": len(facts["labels"])}
+        network = MODELS.build(choice.model, settings.model_arguments, **channels)
+    divisor = getattr(network, "divisor", 1)
+    if any(side < divisor or side % divisor for side in settings.image_size):
+        height, width = (f"{side}" for side in settings.image_size)
+        near = " x ".join(str(max(divisor, round(side / divisor) * divisor)) for side in settings.image_size)
         raise MedsegError(
-            f"{model} needs sides divisible by {divisor}; image_size is {image_size[0]} x {image_size[1]}; try {near}"
+            f"{choice.model} needs sides divisible by {divisor};"
+            f" image_size is {height} x {width}; the nearest is {near}"
         )
 
 
@@ -135,14 +138,20 @@ def _files(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[st
     own = templates / "segmentation"
     knobs = _knobs(choice, settings, facts)
     mode = "RGB" if facts["channels"] == 3 else "L"
-    short = _yaml({k: knobs[k] for k in ("bundle_name", "model_name", "model_arguments", "channels", "classes", "image_size")})
+    short = _yaml(
+        {
+            k: knobs[k]
+            for k in ("bundle_name", "model_name", "model_arguments", "channels", "classes", "image_size")
+        }
+    )
     return {
         "configs/train.yaml": _yaml(knobs) + _text(own / "train.yaml"),
         "configs/evaluate.yaml": _text(own / "evaluate.yaml"),
         "configs/multi_gpu_train.yaml": _text(own / "multi_gpu_train.yaml"),
         "configs/inference.yaml": short + f"image_mode: {mode}\n" + _text(own / "inference.yaml"),
         "configs/logging.conf": _text(templates / "logging.conf"),
-        "configs/metadata.json": json.dumps(_metadata(choice, settings, facts), indent=2, ensure_ascii=False) + "\n",
+        "configs/metadata.json": json.dumps(_metadata(choice, settings, facts), indent=2, ensure_ascii=False)
+        + "\n",
         "docs/README.md": _readme(_text(own / "README.md"), choice, settings, facts),
         "LICENSE": _text(templates / "LICENSE"),
     }
@@ -167,7 +176,10 @@ def _knobs(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[st
 
 
 def _yaml(values: dict[str, Any]) -> str:
-    return "".join(f"{key}: {json.dumps(value) if not isinstance(value, str) else value}\n" for key, value in values.items())
+    return "".join(
+        f"{key}: {json.dumps(value) if not isinstance(value, str) else value}\n"
+        for key, value in values.items()
+    )
 
 
 def oldest(package: str) -> str:
@@ -213,7 +225,9 @@ def _metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict
                     "num_channels": facts["channels"],
                     "value_range": [0, 1],
                     "is_patch_data": False,
-                    "channel_def": {"0": "red", "1": "green", "2": "blue"} if facts["channels"] == 3 else {"0": "image"},
+                    "channel_def": {"0": "red", "1": "green", "2": "blue"}
+                    if facts["channels"] == 3
+                    else {"0": "image"},
                 }
             },
             "outputs": {
@@ -223,7 +237,10 @@ def _metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict
                     "num_channels": len(labels),
                     "value_range": [0, 1],
                     "is_patch_data": False,
-                    "channel_def": {"0": "background", **{str(i): label for i, label in enumerate(labels, 1)}},
+                    "channel_def": {
+                        "0": "background",
+                        **{str(i): label for i, label in enumerate(labels, 1)},
+                    },
                 }
             },
         },
@@ -281,6 +298,10 @@ def settings_from(values: dict[str, Any]) -> Settings:
 def _pair(value: Any) -> tuple[int, int]:
     """An image size: one number for a square, or [height, width]."""
     sides = [value, value] if isinstance(value, int) else value
-    if not isinstance(sides, (list, tuple)) or len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
+    if (
+        not isinstance(sides, (list, tuple))
+        or len(sides) != 2
+        or not all(isinstance(s, int) and s > 0 for s in sides)
+    ):
         raise MedsegError(f"image_size={value!r}: give one number of pixels or [height, width]")
     return (sides[0], sides[1])

@@ -87,7 +87,9 @@ class Bundle:
 
     def finished(self) -> list[int]:
         """The repeats whose ``cases.csv`` is there."""
-        return sorted(int(p.parent.name) for p in self.root.glob("repeats/*/cases.csv") if p.parent.name.isdigit())
+        return sorted(
+            int(p.parent.name) for p in self.root.glob("repeats/*/cases.csv") if p.parent.name.isdigit()
+        )
 
 
 def is_bundle(folder: Path) -> bool:

@@ -124,8 +124,12 @@ def walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(inner, f"{key}::{name}" if key else str(name))
 
 
-def _config_faults(file: str, content: dict[str, Any], base: dict[str, Any], needed: tuple[str, ...]) -> Iterator[Fault]:
-    known = {key for part in (base, content) for key, _ in walk(part)} | {k.replace("#", "::") for k in content}
+def _config_faults(
+    file: str, content: dict[str, Any], base: dict[str, Any], needed: tuple[str, ...]
+) -> Iterator[Fault]:
+    known = {key for part in (base, content) for key, _ in walk(part)} | {
+        k.replace("#", "::") for k in content
+    }
     for key in needed:
         if key not in known:
             yield Fault(file, key, "is missing; MONAI looks it up by this key")
@@ -173,7 +177,9 @@ def component_fault(config: dict[str, Any]) -> str | None:
     missing = [
         p.name
         for p in signature.parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in names
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.name not in names
     ]
     if missing and config.get("_mode_") != "callable":
         return f"{target} needs the argument {', '.join(missing)}"

@@ -45,10 +45,18 @@ def run_options(command: Command) -> Command:
     """The options that ``run`` and ``evaluate`` share."""
     options = [
         click.argument("name"),
-        click.option("--data", type=click.Path(path_type=Path), help="Folder of images in the data set's official layout."),
-        click.option("--repeat", type=click.IntRange(0), default=0, show_default=True, help="Repeat of the split."),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            help="Folder of images in the data set's official layout.",
+        ),
+        click.option(
+            "--repeat", type=click.IntRange(0), default=0, show_default=True, help="Repeat of the split."
+        ),
         click.option("--split", default="holdout", show_default=True, help="Name of the split."),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a key of the config."),
+        click.option(
+            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a key of the config."
+        ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--experiment", default="medseg", show_default=True, help="MLflow experiment."),
         click.option("--quiet", is_flag=True, help="No progress bar."),

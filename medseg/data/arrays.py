@@ -67,7 +67,7 @@ def open_arrays(
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
         masks = np.load(folder / "masks.npy", mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise MedsegError(f"{folder}: prepared arrays are broken ({error}); delete the folder") from None
     cases = read_document(folder / "cases.json", f"delete {folder}")["cases"]
     if len(images) != len(index.samples) or cases != [sample.case for sample in index.samples]:

@@ -77,6 +77,8 @@ def make_splits(
         MedsegError: an argument does not fit, or there are too few groups.
     """
     _check(index, kind, repeats, folds, fractions, test_index)
+    if name is not None and not re.fullmatch(r"[a-z0-9]+([_-][a-z0-9]+)*", name):
+        raise MedsegError(f"split name {name!r}: use a-z, 0-9 and single '-' or '_', as in holdout-seed7")
     draw = _Draw(index, fractions, ungrouped)
     left_out: list[dict[str, str]] = []
     if kind == "holdout":

@@ -99,6 +99,8 @@ def refreshed(index: Index, data_dir: Path | None) -> Index:
     """
     rules = index.rules
     spec = find_spec(index.dataset, images=rules.images, masks=rules.masks, group=rules.group)
+    if spec.draw and data_dir is None and not spec.found_in(index.root):
+        spec.draw(index.root)
     root = spec.locate(data_dir or index.root)
     cure = f"run 'medseg data index {index.dataset}' again"
     _same_listing(index, spec.index(root), cure)
@@ -111,6 +113,11 @@ def refreshed(index: Index, data_dir: Path | None) -> Index:
 
 
 def _same_listing(index: Index, listed: list[Sample], cure: str) -> None:
+    masks = {s.image: s.masks for s in listed}
+    for sample in index.samples:
+        if masks.get(sample.image) != sample.masks:
+            what = "its masks changed" if sample.image in masks else "is gone"
+            raise MedsegError(f"{index.dataset}: {sample.image} {what} since the index was made; {cure}")
     known = {sample.image for sample in index.samples} | {fault.file for fault in index.faults}
     cases = {fault.case for fault in index.faults}
     new = [s.image or s.masks[0] for s in listed if not {s.image, *s.masks} & known and s.case not in cases]
@@ -118,11 +125,6 @@ def _same_listing(index: Index, listed: list[Sample], cure: str) -> None:
         raise MedsegError(
             f"{index.dataset}: {len(new)} files came after the index was made, such as {new[0]}; {cure}"
         )
-    masks = {s.image: s.masks for s in listed}
-    for sample in index.samples:
-        if masks.get(sample.image) != sample.masks:
-            what = "its masks changed" if sample.image in masks else "is gone"
-            raise MedsegError(f"{index.dataset}: {sample.image} {what} since the index was made; {cure}")
 
 
 def _fresh_sample(sample: IndexedSample, root: Path, cure: str) -> IndexedSample:

@@ -36,7 +36,7 @@ def seed_all(*seeds: int) -> None:
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """The network on its device, its weights channels-last on CUDA (where convolutions are faster for it)."""
     if device.type == "cuda":
-        return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.to(device)
 
 

@@ -28,7 +28,11 @@ def draw(part: Any, predictions: np.ndarray, dice: np.ndarray, title: str, path:
     order = np.argsort(-dice, kind="stable")
     columns = min(PER_ROW, len(order))
     middle = max(0, (len(order) - columns) // 2)
-    rows = {"best": order[:columns], "median": order[middle : middle + columns], "worst": order[len(order) - columns :]}
+    rows = {
+        "best": order[:columns],
+        "median": order[middle : middle + columns],
+        "worst": order[len(order) - columns :],
+    }
     figure = Figure(figsize=(2.2 * columns, 7.6), layout="constrained")
     axes = figure.subplots(3, columns, squeeze=False)
     for row, (name, cases) in zip(axes, rows.items(), strict=True):

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
-from monai.engines import Evaluator
+from ignite.engine import Events
+from monai.engines import Evaluator, Trainer
+from monai.engines.workflow import Workflow
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -36,11 +37,11 @@ class EpochSeed:
         self.loader = loader
         self.rank = rank
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Act when each epoch starts."""
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         self.loader.sampler.set_epoch(engine.state.epoch)
         seed_all(self.seed, engine.state.epoch, self.rank)
 
@@ -59,20 +60,20 @@ class Curves:
         self.record = record
         self.validator = validator
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Act on every step and at the end of every epoch."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._end)
 
-    def _begin(self, engine: Engine) -> None:
+    def _begin(self, engine: Trainer) -> None:
         self._total: Tensor | float = 0.0
         self._began = time.perf_counter()
 
-    def _add(self, engine: Engine) -> None:
+    def _add(self, engine: Trainer) -> None:
         self._total = self._total + engine.state.output["loss"].detach()
 
-    def _end(self, engine: Engine) -> None:
+    def _end(self, engine: Trainer) -> None:
         loss = float(self._total) / engine.state.epoch_length
         if not math.isfinite(loss):
             raise MedsegError(
@@ -128,18 +129,18 @@ class Checkpoints:
         """The checkpoint's file."""
         return self.record.folder / "resume.pt"
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Act at the start, after every epoch, and at the end."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._complete)
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self, engine: Trainer) -> None:
         self.record.start()
         if self.resume and self.path.is_file():
             self._load(engine)
 
-    def _epoch(self, engine: Engine) -> None:
+    def _epoch(self, engine: Trainer) -> None:
         if self.validator.state.best_metric_epoch == engine.state.epoch:
             weights = self.network.state_dict().items()
             self.best_weights = {key: value.detach().to("cpu", copy=True) for key, value in weights}
@@ -148,11 +149,11 @@ class Checkpoints:
         if time.monotonic() - self._written >= self.every_seconds:
             self._save(engine)
 
-    def _stale(self, engine: Engine) -> int:
+    def _stale(self, engine: Trainer) -> int:
         """Epochs since the best one."""
         return int(engine.state.epoch - self.validator.state.best_metric_epoch)
 
-    def _complete(self, engine: Engine) -> None:
+    def _complete(self, engine: Trainer) -> None:
         if not self.record.active:
             return
         save_weights(self.best_weights, self.record.folder / "model.pt")
@@ -167,12 +168,12 @@ class Checkpoints:
         )
         self.path.unlink(missing_ok=True)
 
-    def _save(self, engine: Engine) -> None:
+    def _save(self, engine: Trainer) -> None:
         self._written = time.monotonic()
         if not self.record.active:
             return
         self.record.save_curves()
-        scaler = engine.scaler.state_dict() if getattr(engine, "scaler", None) else {}
+        scaler = engine.scaler.state_dict() if engine.scaler else {}
         state = {
             "epoch": engine.state.epoch,
             "network": self.network.state_dict(),
@@ -186,12 +187,12 @@ class Checkpoints:
         with atomic_write(self.path, "wb") as file:
             torch.save(state, file)
 
-    def _load(self, engine: Engine) -> None:
+    def _load(self, engine: Trainer) -> None:
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"] and getattr(engine, "scaler", None):
-            engine.scaler.load_state_dict(state["scaler"])  # type: ignore[attr-defined]
+        if state["scaler"] and engine.scaler:
+            engine.scaler.load_state_dict(state["scaler"])
         self.best_weights = state["best_weights"]
         self.validator.state.best_metric = state["best_metric"]
         self.validator.state.best_metric_epoch = state["best_metric_epoch"]
@@ -222,17 +223,17 @@ class CaseResults:
         self.record = record
         self.part = part
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Workflow) -> None:
         """Act on every batch and at the end."""
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.COMPLETED, self._end)
 
-    def _begin(self, engine: Engine) -> None:
+    def _begin(self, engine: Workflow) -> None:
         self._values: dict[str, list[np.ndarray]] = {}
         self._predictions: list[np.ndarray] = []
 
-    def _add(self, engine: Engine) -> None:
+    def _add(self, engine: Workflow) -> None:
         from medseg.metrics import per_case
         from medseg.metrics.overlap import binarise
 
@@ -241,11 +242,11 @@ class CaseResults:
             self._values.setdefault(name, []).append(values)
         self._predictions.append(np.packbits(prediction.cpu().numpy(), axis=-1))
 
-    def _end(self, engine: Engine) -> None:
+    def _end(self, engine: Workflow) -> None:
+        import pandas as pd
+
         from medseg.engine.gallery import draw
         from medseg.results import write_csv
-
-        import pandas as pd
 
         values = {name: np.concatenate(parts) for name, parts in self._values.items()}
         predictions = np.unpackbits(np.concatenate(self._predictions), axis=-1)

@@ -41,7 +41,7 @@ class CaseMeans(Metric):
         """The mean of every metric over cases and channels."""
         counts = torch.cat(self._counts)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            counts = evenly_divisible_all_gather(counts)
+            counts = evenly_divisible_all_gather(counts, concat=True)
         counts = counts.cpu()
         return {name: float(function(counts).mean()) for name, function in self.functions.items()}
 

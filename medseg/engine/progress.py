@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ignite.engine import Engine, Events
+from ignite.engine import Events
+from monai.engines import Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -32,7 +33,7 @@ class ProgressBar:
         self._task = TaskID(0)
         self._spoke = 0.0
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Act on every step and epoch, and close the bar however training ends."""
         if self.shown:
             engine.add_event_handler(Events.STARTED, self._start)
@@ -42,24 +43,31 @@ class ProgressBar:
             if self._console.is_terminal:
                 engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self, engine: Trainer) -> None:
         if not self._console.is_terminal:
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[values]}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[values]}"),
+            TimeRemainingColumn(),
+        )
         self._bar = Progress(*columns, console=self._console, refresh_per_second=4)
         total = engine.state.max_epochs * engine.state.epoch_length
-        self._task = self._bar.add_task(self.record.name, total=total, completed=engine.state.iteration, values="")
+        self._task = self._bar.add_task(
+            self.record.name, total=total, completed=engine.state.iteration, values=""
+        )
         self._bar.start()
 
-    def _step(self, engine: Engine) -> None:
+    def _step(self, engine: Trainer) -> None:
         if self._bar is None:
             return
-        fields = {}
+        self._bar.update(self._task, completed=engine.state.iteration)
         if engine.state.device.type == "cpu":
-            fields["values"] = f"{self._epochs(engine)} loss {float(engine.state.output['loss']):.4f}{self._dice()}"
-        self._bar.update(self._task, completed=engine.state.iteration, **fields)
+            loss = float(engine.state.output["loss"])
+            self._bar.update(self._task, values=f"{self._epochs(engine)} loss {loss:.4f}{self._dice()}")
 
-    def _epoch(self, engine: Engine) -> None:
+    def _epoch(self, engine: Trainer) -> None:
         text = f"{self._epochs(engine)} loss {engine.state.metrics['train_loss']:.4f}{self._dice()}"
         if self._bar is not None:
             self._bar.update(self._task, completed=engine.state.iteration, values=text)
@@ -67,7 +75,7 @@ class ProgressBar:
             self._spoke = time.monotonic()
             self._console.print(f"{self.record.name}: {text}", highlight=False, soft_wrap=True)
 
-    def _epochs(self, engine: Engine) -> str:
+    def _epochs(self, engine: Trainer) -> str:
         return f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
 
     def _dice(self) -> str:
@@ -76,10 +84,10 @@ class ProgressBar:
         dice = [row["val_dice"] for row in self.record.curves]
         return f" Dice {dice[-1]:.4f} best {max(dice):.4f}"
 
-    def _stop(self, engine: Engine) -> None:
+    def _stop(self, engine: Trainer) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def _fail(self, engine: Engine, error: Exception) -> None:
+    def _fail(self, engine: Trainer, error: Exception) -> None:
         self._stop(engine)
         raise error

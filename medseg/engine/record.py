@@ -115,7 +115,11 @@ class RunRecord:
         except Exception as error:  # whatever a store or the network throws must not end a training
             if not self._warned:
                 reason = " ".join(str(error).split())[:200]
-                log.warning("MLflow at %s: %s. Training goes on; run 'medseg bundle sync' later.", self.tracking_uri, reason)
+                log.warning(
+                    "MLflow at %s: %s. Training goes on; run 'medseg bundle sync' later.",
+                    self.tracking_uri,
+                    reason,
+                )
             self._warned = True
         self._last_sent = time.monotonic()
 
@@ -153,7 +157,9 @@ def code_version() -> str:
         return __version__
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=10"]
     try:
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        commit = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return __version__
     return f"{__version__}+{commit}"

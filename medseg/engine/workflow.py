@@ -86,10 +86,16 @@ def run(bundle: Bundle, options: Options, *, resume: bool = False, overwrite: bo
     if done and not resume:
         raise MedsegError(f"{folder} is done; --overwrite trains it again, --repeat K another repeat")
     if before and not done and not resume:
-        state = f"a run that failed ({before['error']})" if before.get("status") == "failed" else "an unfinished run"
+        state = (
+            f"a run that failed ({before['error']})"
+            if before.get("status") == "failed"
+            else "an unfinished run"
+        )
         raise MedsegError(f"{folder} holds {state}; --resume goes on with it, --overwrite starts anew")
     if before.get("overrides", options.overrides) != options.overrides:
-        raise MedsegError(f"{folder} was begun with other --set values ({_show(before['overrides'])}); use the same")
+        raise MedsegError(
+            f"{folder} was begun with other --set values ({_show(before['overrides'])}); use the same"
+        )
     if done:
         return folder
     if before.get("status") != "trained" or not (folder / "model.pt").is_file():
@@ -110,7 +116,9 @@ def evaluate(bundle: Bundle, options: Options) -> Path:
     check_overrides(bundle, options.overrides)
     check_device(options.device)
     if not (folder / "model.pt").is_file():
-        raise MedsegError(f"{folder}: not trained yet (no model.pt); run 'medseg bundle run {bundle.name}' first")
+        raise MedsegError(
+            f"{folder}: not trained yet (no model.pt); run 'medseg bundle run {bundle.name}' first"
+        )
     trained_with = read_run(folder).get("overrides", {})
     config = {**options.as_config(bundle), **trained_with, **options.overrides}
     _guarded(bundle, folder, ("train", "evaluate"), config)
@@ -171,9 +179,16 @@ def explain(error: BaseException, bundle: Bundle, configs: tuple[str, ...]) -> M
         if isinstance(link, MedsegError):
             return link
     text = str(chain[0])
-    if "Failed to instantiate" in text or "Failed to evaluate" in text or "Cannot locate" in text or "not defined" in text:
+    if (
+        "Failed to instantiate" in text
+        or "Failed to evaluate" in text
+        or "Cannot locate" in text
+        or "not defined" in text
+    ):
         file, key = _where(bundle, configs, text)
-        return MedsegError(f"{file}{f', key {key}' if key else ''}: {' '.join(text.split())[:300]} ({root_cause(error)})")
+        return MedsegError(
+            f"{file}{f', key {key}' if key else ''}: {' '.join(text.split())[:300]} ({root_cause(error)})"
+        )
     return None
 
 
@@ -182,7 +197,9 @@ def _where(bundle: Bundle, configs: tuple[str, ...], text: str) -> tuple[str, st
     for name in reversed(configs):
         for key, value in walk(bundle.read(name)):
             target = value.get("_target_") if isinstance(value, dict) else None
-            quoted = isinstance(value, str) and (f'"{value}"' in text or any(f"@{r}`" in text for r in references(value)))
+            quoted = isinstance(value, str) and (
+                f'"{value}"' in text or any(f"@{r}`" in text for r in references(value))
+            )
             if quoted or (isinstance(target, str) and f"'{target}'" in text):
                 return f"{bundle.name}/configs/{name}.yaml", key
     return f"{bundle.name}/configs", None
@@ -214,7 +231,9 @@ def check_device(device: str) -> None:
     except RuntimeError:
         raise MedsegError(f"unknown device {device!r}: give auto, cpu, cuda or cuda:N") from None
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
-        raise MedsegError(f"device {device!r} is not here: this machine has {torch.cuda.device_count()} CUDA GPU(s)")
+        raise MedsegError(
+            f"device {device!r} is not here: this machine has {torch.cuda.device_count()} CUDA GPU(s)"
+        )
 
 
 def release(bundle: Bundle) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medseg.models import MODELS
 from medseg.models._blocks import check_arguments, check_sides, double_convolution, he_initialisation
@@ -37,6 +38,23 @@ class Node(nn.Module):
         return self.convolution(torch.cat([self.up(below)] + row, 1))  # noqa: RUF005  (TorchScript)
 
 
+def mean_of_probabilities(maps: Tensor) -> Tensor:
+    """The logits of the mean of several maps' probabilities, without leaving the logarithmic scale.
+
+    Args:
+        maps: logits; sigmoid for one channel, softmax for more.
+
+    Shape:
+        maps ``(M, N, K, H, W)``, result ``(N, K, H, W)``.
+    """
+    if maps.shape[0] == 1:
+        return maps[0]
+    if maps.shape[2] > 1:
+        return functional.log_softmax(maps, 2).logsumexp(0)
+    # logit(mean p) = log(sum p) - log(sum (1 - p))
+    return functional.logsigmoid(maps).logsumexp(0) - functional.logsigmoid(-maps).logsumexp(0)
+
+
 @MODELS.register(
     "unetplusplus",
     divisor=16,
@@ -55,7 +73,7 @@ class UNetPlusPlus(nn.Module):
     out. Their training also decays every kernel (L2, 1e-4), which is the optimiser's affair here.
 
     In training mode the four maps come as a tuple, equally weighted; in evaluation mode their mean does (the
-    paper's "accurate" mode; the logits are averaged, where the paper averages probabilities). A TorchScript
+    paper's "accurate" mode; the probabilities are averaged and returned as logits). A TorchScript
     module always gives the mean.
 
     Args:
@@ -115,7 +133,7 @@ class UNetPlusPlus(nn.Module):
             maps.append(head(top[index - len(self.heads)]))
         if not torch.jit.is_scripting() and self.training and len(maps) > 1:
             return tuple(maps)
-        return torch.stack(maps).mean(0)
+        return mean_of_probabilities(torch.stack(maps))
 
     def nodes(self, images: Tensor) -> list[Tensor]:
         """The nodes of the top row, X(0, 0) to the last, which the heads look at."""

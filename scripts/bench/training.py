@@ -53,7 +53,9 @@ def draw(folder: Path, count: int, size: int) -> None:
         Image.fromarray((mask * 255).astype(np.uint8)).save(folder / "masks" / f"{number:04d}.png")
 
 
-def medseg_loop(folder: Path, arguments: argparse.Namespace, device: torch.device) -> tuple[Callable[[], None], int, int]:
+def medseg_loop(
+    folder: Path, arguments: argparse.Namespace, device: torch.device
+) -> tuple[Callable[[], None], int, int]:
     """A fresh bundle run whose trainer is ready to go, and the steps per epoch of training and validation."""
     from monai.bundle import ConfigWorkflow
 
@@ -69,7 +71,9 @@ def medseg_loop(folder: Path, arguments: argparse.Namespace, device: torch.devic
     return trainer.run, trainer.state.epoch_length, len(validation)
 
 
-def bare_loop(arguments: argparse.Namespace, device: torch.device, steps: int, validation: int) -> Callable[[], None]:
+def bare_loop(
+    arguments: argparse.Namespace, device: torch.device, steps: int, validation: int
+) -> Callable[[], None]:
     """Forward, backward and step on one resident batch; the loss is medseg's dice_bce as in the bundle."""
     from medseg.losses import build as build_loss
 
@@ -98,7 +102,9 @@ def bare_loop(arguments: argparse.Namespace, device: torch.device, steps: int, v
     return run
 
 
-def zoo_loop(folder: Path, arguments: argparse.Namespace, device: torch.device, cached: dict) -> Callable[[], None]:
+def zoo_loop(
+    folder: Path, arguments: argparse.Namespace, device: torch.device, cached: dict
+) -> Callable[[], None]:
     """The same training as a bundle of the model zoo puts it together."""
     from monai.engines import SupervisedEvaluator, SupervisedTrainer
     from monai.handlers import CheckpointSaver, MeanDice, StatsHandler, ValidationHandler, from_engine
@@ -173,7 +179,9 @@ def timed(run: Callable[[], None], device: torch.device) -> float:
 
 def main() -> None:
     """Measure, print and optionally write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=2, help="epochs per round")
     parser.add_argument("--images", type=int, default=160)
@@ -190,11 +198,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         draw(folder / "source", arguments.images, arguments.size)
-        index = build_index("bench", folder / "source", images="images/*.png", masks="masks/{stem}.png", channels=3)
+        index = build_index(
+            "bench", folder / "source", images="images/*.png", masks="masks/{stem}.png", channels=3
+        )
         write_index(index, index_path("bench", folder / "prepared"))
         size = (arguments.size, arguments.size)
         settings = Settings(image_size=size, batch_size=BATCH, model_arguments={"widths": arguments.widths})
-        compose(Choice("bench", "unet", "dice_bce"), folder / "bundles", settings, prepared=folder / "prepared")
+        compose(
+            Choice("bench", "unet", "dice_bce"), folder / "bundles", settings, prepared=folder / "prepared"
+        )
         cached: dict = {}
         for number in range(arguments.rounds + 1):
             run, steps, validation = medseg_loop(folder, arguments, device)
@@ -224,12 +236,14 @@ def report(seconds: dict[str, list[float]], images: int, arguments: argparse.Nam
         for name, values in seconds.items()
     }
     widths = ",".join(map(str, arguments.widths))
-    print(f"U-Net ({widths}), {arguments.size} x {arguments.size}, batch {BATCH}, {arguments.device}, {arguments.rounds} rounds")
+    print(f"U-Net ({widths}), {arguments.size} pixels, batch {BATCH}, {arguments.device}, {arguments.rounds} rounds")
     for name, row in rows.items():
         spread = f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}"
         print(f"{name:8} {row['images_per_s']:8.1f} images/s   {row['ratio_to_bare']:.3f} of bare ({spread})")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"settings": vars(arguments) | {"json": None}, "results": rows}, indent=2))
+        arguments.json.write_text(
+            json.dumps({"settings": vars(arguments) | {"json": None}, "results": rows}, indent=2)
+        )
 
 
 if __name__ == "__main__":

@@ -114,7 +114,13 @@ def test_unreadable_kinds_say_why(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "type_"),
-    [((0, 1), np.uint8), ((0, 255), np.uint8), ((False, True), bool), ((0, 1), np.uint16), ((0, 65535), np.uint16)],
+    [
+        ((0, 1), np.uint8),
+        ((0, 255), np.uint8),
+        ((False, True), bool),
+        ((0, 1), np.uint16),
+        ((0, 65535), np.uint16),
+    ],
 )
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_masks_of_any_coding(tmp_path, values, type_, ending):
@@ -141,7 +147,9 @@ def test_rgb_masks_need_equal_channels(tmp_path):
 def test_grey_masks_are_cut_at_half_of_full_scale(tmp_path):
     Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8)).save(tmp_path / "m.png")
     assert read_mask([tmp_path / "m.png"], grey=True).tolist() == [[0, 0, 1, 1]]
-    with pytest.raises(FileFault, match=r"unexpected mask values 0, 127, 128, 255, wanted 0 and 255.*--grey-masks"):
+    with pytest.raises(
+        FileFault, match=r"unexpected mask values 0, 127, 128, 255, wanted 0 and 255.*--grey-masks"
+    ):
         read_mask([tmp_path / "m.png"])
     Image.fromarray(np.array([[0, 32767, 32768, 65535]], np.uint16)).save(tmp_path / "d.png")
     assert read_mask([tmp_path / "d.png"], grey=True).tolist() == [[0, 0, 1, 1]]
@@ -163,7 +171,9 @@ def test_jpeg_masks_may_ripple(tmp_path, quality):
 
 
 def test_a_jpeg_with_real_grey_is_refused(tmp_path):
-    Image.fromarray(np.repeat(np.array([[0, 128, 255]], np.uint8), 16, 1).repeat(16, 0)).save(tmp_path / "m.jpg")
+    Image.fromarray(np.repeat(np.array([[0, 128, 255]], np.uint8), 16, 1).repeat(16, 0)).save(
+        tmp_path / "m.jpg"
+    )
     with pytest.raises(FileFault, match="unexpected mask values"):
         read_mask([tmp_path / "m.jpg"])
 
@@ -185,9 +195,14 @@ def test_empty_masks_must_be_expected(tmp_path):
 
 
 def test_cvc_tif_frames_equal_their_png_twins(shared_data):
-    tif, png = (shared_data / "original" / name / "CVC-ClinicDB" for name in ("cvc-clinicdb-tif", "cvc-clinicdb"))
+    tif, png = (
+        shared_data / "original" / name / "CVC-ClinicDB" for name in ("cvc-clinicdb-tif", "cvc-clinicdb")
+    )
     for frame in ("1", "26", "51"):
-        twins = [read_image(folder / "Original" / f"{frame}.{end}", 3) for folder, end in ((tif, "tif"), (png, "png"))]
+        twins = [
+            read_image(folder / "Original" / f"{frame}.{end}", 3)
+            for folder, end in ((tif, "tif"), (png, "png"))
+        ]
         assert np.array_equal(*twins)
         masks = [folder / "Ground Truth" / f"{frame}.{end}" for folder, end in ((tif, "tif"), (png, "png"))]
         assert np.array_equal(*(read_mask([mask], grey=True) for mask in masks))

@@ -183,7 +183,11 @@ def test_faulty_files_that_were_left_out_are_not_news(lesions, own):
     ("dataset", "arguments", "message"),
     [
         ("kvasirseg", {}, r"unknown data set 'kvasirseg'. Did you mean 'kvasir_seg'"),
-        ("kvasir_seg", {"images": "*", "masks": "{stem}"}, "has its own layout; choose another name|registered"),
+        (
+            "kvasir_seg",
+            {"images": "*", "masks": "{stem}"},
+            "has its own layout; choose another name|registered",
+        ),
         ("kvasir_seg", {"group": "(?P<group>p)"}, "has its own groups"),
         ("mine", {"images": "*"}, "needs both --images and --masks"),
         ("My__set", {"images": "i/*", "masks": "m/{stem}"}, "single underscores"),

@@ -16,7 +16,9 @@ def touch(folder: Path, *names: str) -> Path:
 
 
 def spec(*layout: str) -> DatasetSpec:
-    return DatasetSpec("Toy", 3, (Label("lesion"),), lambda folder: [], layout, homepage="https://toy.example")
+    return DatasetSpec(
+        "Toy", 3, (Label("lesion"),), lambda folder: [], layout, homepage="https://toy.example"
+    )
 
 
 def test_natural_order_counts_numbers():
@@ -24,7 +26,9 @@ def test_natural_order_counts_numbers():
 
 
 def test_pairs_by_stem_whatever_the_endings(tmp_path):
-    touch(tmp_path, "images/b.jpg", "images/a10.PNG", "images/a9.bmp", "images/notes.txt", "images/.hidden.png")
+    touch(
+        tmp_path, "images/b.jpg", "images/a10.PNG", "images/a9.bmp", "images/notes.txt", "images/.hidden.png"
+    )
     touch(tmp_path, "masks/b.png", "masks/a9.tif", "masks/a10.gif")
     assert paired("images/*", "masks/{stem}.*")(tmp_path) == [
         Sample("a9", "images/a9.bmp", ("masks/a9.tif",), "a9"),
@@ -34,7 +38,9 @@ def test_pairs_by_stem_whatever_the_endings(tmp_path):
 
 
 def test_several_masks_beside_the_images(tmp_path):
-    touch(tmp_path, "x/l (1).png", "x/l (1)_mask.png", "x/l (1)_mask_1.png", "x/l (10).png", "x/l (10)_mask.png")
+    touch(
+        tmp_path, "x/l (1).png", "x/l (1)_mask.png", "x/l (1)_mask_1.png", "x/l (10).png", "x/l (10)_mask.png"
+    )
     assert paired("x/*", "x/{stem}_mask*")(tmp_path) == [
         Sample("l (1)", "x/l (1).png", ("x/l (1)_mask.png", "x/l (1)_mask_1.png"), "l (1)"),
         Sample("l (10)", "x/l (10).png", ("x/l (10)_mask.png",), "l (10)"),

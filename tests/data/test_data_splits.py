@@ -17,7 +17,9 @@ from medseg.data.splits_file import read_splits, write_splits
 from medseg.errors import MedsegError
 
 
-def sample(number: int, group: str = "", fraction: float = 0.1, part: str | None = None, picture: str = "") -> IndexedSample:
+def sample(
+    number: int, group: str = "", fraction: float = 0.1, part: str | None = None, picture: str = ""
+) -> IndexedSample:
     case = f"c{number}"
     return IndexedSample(
         case,
@@ -47,7 +49,9 @@ def sizes(repeat: dict) -> list[int]:
 
 
 VIDEOS = np.diff([0, *SEQUENCE_ENDS])
-CVC = index([sample(i, f"v{v}", fraction=0.01 + 0.001 * (i % 90)) for i, v in enumerate(np.repeat(range(29), VIDEOS))])
+CVC = index(
+    [sample(i, f"v{v}", fraction=0.01 + 0.001 * (i % 90)) for i, v in enumerate(np.repeat(range(29), VIDEOS))]
+)
 SINGLES = index([sample(i, fraction=0 if i % 10 == 0 else i / 100) for i in range(100)])
 
 
@@ -84,7 +88,11 @@ def test_few_big_groups_stay_whole_and_come_near_the_shares():
 
 
 def test_every_video_is_tested_now_and_then():
-    tested = Counter(item["group"] for r in make_splits(CVC, repeats=100).repeats for item in {i["group"]: i for i in r["testing"]}.values())
+    tested = Counter(
+        item["group"]
+        for r in make_splits(CVC, repeats=100).repeats
+        for item in {i["group"]: i for i in r["testing"]}.values()
+    )
     assert len(tested) == 29
     # a fifth of 100 each, if every video were as likely as the other
     assert min(tested.values()) >= 8
@@ -172,7 +180,9 @@ def test_external_tests_on_all_of_the_other_set_and_trains_on_no_picture_of_it()
     assert cases(repeat["testing"]) == ["c0", "c1", "c2", "c3", "c4"]
     assert {item["dataset"] for item in repeat["testing"]} == {"other"}
     assert sizes(repeat) == [74, 25, 5]
-    assert made.left_out == ({"case": "c7", "image": "images/c7.png", "reason": "the same picture as c2 of other"},)
+    assert made.left_out == (
+        {"case": "c7", "image": "images/c7.png", "reason": "the same picture as c2 of other"},
+    )
     assert "c7" not in cases(repeat["training"]) + cases(repeat["validation"])
 
 
@@ -216,12 +226,17 @@ def test_usual_names_stand_for_their_arguments(name):
 
 
 def test_other_names_stand_for_nothing():
-    with pytest.raises(MedsegError, match="split 'mine': neither made by 'medseg data split' nor one of holdout"):
+    with pytest.raises(
+        MedsegError, match="split 'mine': neither made by 'medseg data split' nor one of holdout"
+    ):
         parse_split_name("mine")
 
 
 def test_the_file_comes_back_and_is_a_monai_datalist(tmp_path):
-    two = [*SINGLES.samples[:-1], IndexedSample(**{**vars(SINGLES.samples[-1]), "masks": ("m/1.png", "m/2.png")})]
+    two = [
+        *SINGLES.samples[:-1],
+        IndexedSample(**{**vars(SINGLES.samples[-1]), "masks": ("m/1.png", "m/2.png")}),
+    ]
     source = index(two)
     made = make_splits(source)
     path = tmp_path / "holdout.json"
@@ -236,7 +251,9 @@ def test_the_file_comes_back_and_is_a_monai_datalist(tmp_path):
         for item in items:
             assert item["image"] == f"/data/images/{item['case']}.png"
             double = item["case"] == "c99"
-            assert item["label"] == (["/data/m/1.png", "/data/m/2.png"] if double else f"/data/masks/{item['case']}.png")
+            assert item["label"] == (
+                ["/data/m/1.png", "/data/m/2.png"] if double else f"/data/masks/{item['case']}.png"
+            )
 
 
 def test_an_external_file_comes_back(tmp_path):
@@ -253,12 +270,20 @@ def test_an_external_file_comes_back(tmp_path):
 def test_a_split_of_another_index_or_an_edited_one_is_refused(tmp_path):
     path = tmp_path / "holdout.json"
     write_splits(make_splits(CVC), path)
-    with pytest.raises(MedsegError, match=r"made from another index of toy .* make it again with 'medseg data split'"):
+    with pytest.raises(
+        MedsegError, match=r"made from another index of toy .* make it again with 'medseg data split'"
+    ):
         read_splits(path, SINGLES)
     document = json.loads(path.read_text())
     for edit, message in (
-        (lambda d: d["testing_1"].append(d["training_1"][0]), r"case c\d+ lies in training_1 and in testing_1"),
-        (lambda d: d["testing_1"].append({**d["training_1"][0], "case": "new"}), r"group v\d+ lies in training_1"),
+        (
+            lambda d: d["testing_1"].append(d["training_1"][0]),
+            r"case c\d+ lies in training_1 and in testing_1",
+        ),
+        (
+            lambda d: d["testing_1"].append({**d["training_1"][0], "case": "new"}),
+            r"group v\d+ lies in training_1",
+        ),
         (lambda d: d["validation_2"].clear(), "validation_2 is empty"),
         (lambda d: d.pop("training_0"), "not a whole split"),
         (lambda d: d.update(format=0), "another version"),

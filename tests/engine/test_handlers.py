@@ -15,7 +15,15 @@ from medseg.engine.record import RunRecord, read_run
 from medseg.errors import MedsegError
 
 DICE = [0.1, 0.5, 0.3, 0.4, 0.2, 0.45]
-FACTS = {"dataset": "d", "model": "m", "loss": "l", "augment": "vanilla", "preprocess": "", "split": "s", "repeat": 0}
+FACTS = {
+    "dataset": "d",
+    "model": "m",
+    "loss": "l",
+    "augment": "vanilla",
+    "preprocess": "",
+    "split": "s",
+    "repeat": 0,
+}
 
 
 class Stage:
@@ -25,7 +33,9 @@ class Stage:
         self.record = RunRecord(str(folder), FACTS, {})
         self.network = torch.nn.Linear(1, 1)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
-        self.validator = SimpleNamespace(state=SimpleNamespace(best_metric=-1.0, best_metric_epoch=-1, metrics={}))
+        self.validator = SimpleNamespace(
+            state=SimpleNamespace(best_metric=-1.0, best_metric_epoch=-1, metrics={})
+        )
         self.trainer = Engine(self._step)
         self.dice, self.loss = dice, loss
         self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self._validate)

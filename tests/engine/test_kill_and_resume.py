@@ -21,13 +21,17 @@ def medseg(*arguments: str) -> list[str]:
 
 
 def test_killed_and_resumed_equals_uninterrupted(workspace: Path, small_settings):
-    name = compose(Choice("discs", "unetplusplus", "bce"), Path("whole"), small_settings, prepared=Path("prepared")).name
+    name = compose(
+        Choice("discs", "unetplusplus", "bce"), Path("whole"), small_settings, prepared=Path("prepared")
+    ).name
     compose(Choice("discs", "unetplusplus", "bce"), Path("killed"), small_settings, prepared=Path("prepared"))
     run = ["bundle", "run", name, *ARGUMENTS]
     subprocess.run(medseg(*run, "--bundles", "whole"), check=True, capture_output=True)
 
     folder = Path("killed") / name / "repeats" / "0"
-    process = subprocess.Popen(medseg(*run, "--bundles", "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        medseg(*run, "--bundles", "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not _epochs(folder) >= 3:
         assert process.poll() is None, "the run ended before it could be killed"

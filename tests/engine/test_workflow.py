@@ -22,7 +22,9 @@ TIMES = ["epoch_seconds", "time"]
 
 @pytest.fixture
 def bundle(workspace: Path, small_settings) -> Bundle:
-    return compose(Choice("discs", "unet", "dice_bce"), Path("bundles"), small_settings, prepared=Path("prepared"))
+    return compose(
+        Choice("discs", "unet", "dice_bce"), Path("bundles"), small_settings, prepared=Path("prepared")
+    )
 
 
 def options(**changes) -> Options:
@@ -31,7 +33,13 @@ def options(**changes) -> Options:
 
 def test_a_run_leaves_weights_curves_cases_and_picture(bundle: Bundle):
     folder = workflow.run(bundle, options())
-    assert sorted(p.name for p in folder.iterdir()) == ["cases.csv", "cases.png", "curves.csv", "model.pt", "run.json"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "cases.csv",
+        "cases.png",
+        "curves.csv",
+        "model.pt",
+        "run.json",
+    ]
     cases = pd.read_csv(folder / "cases.csv", keep_default_na=False)
     assert list(cases.columns[: len(RUN_KEYS) + 2]) == [*RUN_KEYS, "case", "group"]
     record = json.loads((folder / "run.json").read_text())
@@ -46,7 +54,9 @@ def test_a_run_leaves_weights_curves_cases_and_picture(bundle: Bundle):
 def test_test_cases_belong_to_the_test_part_only(bundle: Bundle):
     folder = workflow.run(bundle, options())
     splits = json.loads(Path("prepared/discs/splits/holdout.json").read_text())
-    assert pd.read_csv(folder / "cases.csv")["case"].tolist() == [item["case"] for item in splits["testing_0"]]
+    assert pd.read_csv(folder / "cases.csv")["case"].tolist() == [
+        item["case"] for item in splits["testing_0"]
+    ]
 
 
 def test_the_same_run_gives_the_same_numbers(bundle: Bundle):
@@ -54,7 +64,9 @@ def test_the_same_run_gives_the_same_numbers(bundle: Bundle):
     curves = pd.read_csv(first / "curves.csv").drop(columns=TIMES)
     weights = torch.load(first / "model.pt", weights_only=True)
     second = workflow.run(bundle, options(), overwrite=True)
-    pd.testing.assert_frame_equal(curves, pd.read_csv(second / "curves.csv").drop(columns=TIMES), check_exact=True)
+    pd.testing.assert_frame_equal(
+        curves, pd.read_csv(second / "curves.csv").drop(columns=TIMES), check_exact=True
+    )
     again = torch.load(second / "model.pt", weights_only=True)
     assert all(torch.equal(weights[key], again[key]) for key in weights)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from medseg import models
 from medseg.errors import MedsegError
+from medseg.models.unetplusplus import mean_of_probabilities
 
 
 def build(**arguments: object) -> nn.Module:
@@ -64,7 +67,19 @@ def test_training_gives_every_map_and_evaluation_their_mean() -> None:
     maps = network.train()(images)
     assert isinstance(maps, tuple) and len(maps) == 3
     assert not torch.allclose(maps[0], maps[2])
-    torch.testing.assert_close(network.eval()(images), (maps[0] + maps[1] + maps[2]) / 3)
+    mean = sum(torch.sigmoid(m) for m in maps) / 3
+    torch.testing.assert_close(torch.sigmoid(network.eval()(images)), mean)
+
+
+def test_the_mean_of_probabilities_is_right_by_hand_and_finite_far_out() -> None:
+    # sigmoid(0) = 0.5 and sigmoid(log 3) = 0.75 have the mean 0.625, whose logit is log(5 / 3)
+    maps = torch.tensor([0.0, math.log(3)]).view(2, 1, 1, 1, 1)
+    torch.testing.assert_close(mean_of_probabilities(maps).squeeze(), torch.tensor(math.log(5 / 3)))
+    far = mean_of_probabilities(torch.tensor([1e4, -1e4, 1e4]).view(3, 1, 1, 1, 1)).squeeze()
+    torch.testing.assert_close(far, torch.tensor(math.log(2)))
+    classes = torch.randn(4, 2, 3, 5, 5)
+    probabilities = torch.softmax(mean_of_probabilities(classes), 1)
+    torch.testing.assert_close(probabilities, torch.softmax(classes, 2).mean(0))
 
 
 def test_without_deep_supervision_there_is_one_map_from_the_last_node() -> None:

@@ -1,0 +1,132 @@
+"""Writes a page per room of components from its registry, so that a new file is a documented one."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+from medseg.augmentations import AUGMENTATIONS
+from medseg.data.datasets import DATASETS
+from medseg.data.spec import DatasetSpec
+from medseg.losses import LOSSES
+from medseg.metrics import METRICS
+from medseg.models import MODELS
+from medseg.registry import Entry, Registry
+from medseg.transforms import TRANSFORMS
+
+ROOMS = {
+    "losses": LOSSES,
+    "models": MODELS,
+    "metrics": METRICS,
+    "datasets": DATASETS,
+    "augmentations": AUGMENTATIONS,
+    "transforms": TRANSFORMS,
+}
+TITLES = {"datasets": "Data sets"}
+
+
+def page(title: str, room: Registry) -> str:
+    """A room's page: what all its components promise, then each of them."""
+    contract = inspect.getdoc(__import__(room.room, fromlist=["_"])) or ""
+    parts = [heading(title, "="), contract, overview(room), *(component(entry) for entry in room)]
+    return "\n\n".join(parts) + "\n"
+
+
+def heading(text: str, line: str) -> str:
+    return f"{text}\n{line * len(text)}"
+
+
+def overview(room: Registry) -> str:
+    """A table of names and summaries, each name a link to its section."""
+    rows = [f"   * - :ref:`{e.name} <{anchor(e)}>`\n     - {first_sentence(e)}" for e in room]
+    head = [
+        ".. list-table::",
+        "   :header-rows: 1",
+        "   :widths: 25 75",
+        "",
+        "   * - name",
+        "     - what it is",
+    ]
+    return "\n".join([*head, *rows])
+
+
+def first_sentence(entry: Entry) -> str:
+    return entry.doc.splitlines()[0]
+
+
+def anchor(entry: Entry) -> str:
+    return f"{entry.build.__module__.rsplit('.', 1)[0]}-{entry.name}".replace(".", "-").replace("_", "-")
+
+
+def component(entry: Entry) -> str:
+    """One component: its facts, then its docstring."""
+    kind = "autoclass" if inspect.isclass(entry.build) else "autofunction"
+    path = f"{entry.build.__module__}.{entry.build.__qualname__}"
+    parts = [
+        f".. _{anchor(entry)}:",
+        heading(entry.name, "-"),
+        facts(known_facts(entry)),
+        f".. {kind}:: {path}",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def known_facts(entry: Entry) -> dict[str, Any]:
+    """The facts of registration; of a data set, those of its spec."""
+    if not entry.build.__module__.startswith("medseg.data."):
+        return {name.replace("_", " "): value for name, value in entry.facts.items()}
+    spec: DatasetSpec = entry.build()
+    return {
+        "title": spec.title,
+        "channels": spec.channels,
+        "labels": ", ".join(label.name for label in spec.labels),
+        "images with masks": spec.expected or "",
+        "folders": ", ".join(f"``{name}/``" for name in spec.layout),
+        "download": spec.homepage,
+        "licence": spec.licence,
+        "citation": spec.citation,
+        "notes": "; ".join(spec.notes),
+    }
+
+
+def facts(known: dict[str, Any]) -> str:
+    shown = {name: ", ".join(map(str, v)) if isinstance(v, (tuple, list)) else v for name, v in known.items()}
+    return "\n".join(
+        f":{name}: {linked(str(value))}" for name, value in shown.items() if value not in ("", None)
+    )
+
+
+def linked(text: str) -> str:
+    """Text with arXiv numbers and DOIs as links."""
+    text = re.sub(r"\barXiv:(\d{4}\.\d{4,5})", r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", text)
+    return re.sub(r"(?:\bdoi:)?\b(10\.\d{4,}/[^\s,;]+)", r"`doi:\1 <https://doi.org/\1>`__", text)
+
+
+def plain(app: Any, ctx: Any, lines: list[str]) -> None:
+    """Show help as it is written, and a path's default without Python's ``PosixPath('...')``."""
+    for i, line in enumerate(lines):
+        if "``" not in line and not line.lstrip().startswith(".. "):
+            line = re.sub(r"([\\\\*`])", r"\\\1", line)
+        lines[i] = re.sub(r"PosixPath\('(.*?)'\)", r"'\1'", line)
+
+
+def write_pages(app: Any) -> None:
+    """Write the pages that changed into ``generated/``, and remove those of rooms that are no more."""
+    folder = Path(app.srcdir) / "generated"
+    folder.mkdir(exist_ok=True)
+    for name, room in ROOMS.items():
+        text = page(TITLES.get(name, name.capitalize()), room)
+        path = folder / f"{name}.rst"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    for path in folder.glob("*.rst"):
+        if path.stem not in ROOMS:
+            path.unlink()
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.connect("builder-inited", write_pages)
+    app.connect("sphinx-click-process-options", plain)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
