@@ -17,13 +17,13 @@ CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train")
 def running_root() -> str:
     """The folder of the bundle that MONAI is running, so that configs hold no path and a bundle can be moved.
 
-    MONAI's ``ConfigWorkflow.run`` puts the running bundle's folder near the front of ``sys.path``; the first entry
-    that is a bundle is the one. In the bundle's own folder, that folder.
+    MONAI's ``ConfigWorkflow.run`` puts the running bundle's folder second in ``sys.path``, behind the folder that
+    ``python -m`` puts first; so the first one is asked last, and standing in another bundle's folder does no harm.
 
     Raises:
         MedsegError: no bundle is running; give ``bundle_root``.
     """
-    for entry in (*sys.path, "."):
+    for entry in (*sys.path[1:], *sys.path[:1], "."):
         if (Path(entry) / "configs" / "metadata.json").is_file():
             return str(Path(entry).resolve())
     raise MedsegError("cannot tell which bundle is running: pass --bundle_root FOLDER")
@@ -75,7 +75,7 @@ class Bundle:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise MedsegError(f"{path}: no such file") from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise MedsegError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
         if not isinstance(content, dict):
             raise MedsegError(f"{path}: holds no mapping of keys to values")

@@ -39,7 +39,7 @@ def partition(
         dataset: name for messages.
 
     Raises:
-        MedsegError: there are fewer groups than parts, or so uneven ones that a part stays empty.
+        MedsegError: there are fewer groups than parts.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for i, sample in enumerate(samples):
@@ -64,10 +64,6 @@ def partition(
     parts = [
         [i for g, group in enumerate(groups) if part_of[g] == p for i in group] for p in range(len(shares))
     ]
-    if not all(parts):
-        raise MedsegError(
-            f"{dataset}: the groups are too few and too uneven for parts of {list(shares)}; split --ungrouped"
-        )
     return [[samples[i] for i in sorted(part)] for part in parts]
 
 
@@ -86,12 +82,16 @@ def _assign(counts: np.ndarray, targets: np.ndarray, order: np.ndarray) -> tuple
     """The part of each group, and the sum of squared distances of the counts to their targets."""
     missing = targets.copy()
     chosen = [0] * len(counts)
-    for g in order:
+    empty = set(range(len(targets)))
+    for place, g in enumerate(order):
         # |missing - count|^2 - |missing|^2, the change in cost if the group goes to a part
         change = (counts[g] ** 2).sum() - 2 * missing @ counts[g]
-        part = int(change.argmin())
+        # the last groups go where there is none yet
+        open_to = sorted(empty) if len(order) - place <= len(empty) else range(len(targets))
+        part = min(open_to, key=change.__getitem__)
         chosen[g] = part
         missing[part] -= counts[g]
+        empty.discard(part)
     return chosen, float((missing**2).sum())
 
 

@@ -114,9 +114,9 @@ class RunRecord:
             tracking.send(self.folder, self.tracking_uri)
         except Exception as error:  # whatever a store or the network throws must not end a training
             if not self._warned:
-                reason = " ".join(str(error).split())[:200]
+                reason = " ".join(str(error).split())[:120]
                 log.warning(
-                    "MLflow at %s: %s. Training goes on; run 'medseg bundle sync' later.",
+                    "MLflow at %s cannot be reached (%s). Training goes on; 'medseg bundle sync' sends it later.",
                     self.tracking_uri,
                     reason,
                 )

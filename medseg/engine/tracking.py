@@ -68,8 +68,8 @@ def send(folder: Path, uri: str) -> bool:
 
 def connect(uri: str) -> MlflowClient:
     """A client for a store, whose sqlite schema is made once, under a lock, before anyone uses it."""
-    # a training must not stand still for minutes when a server is away
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # a training must not stand still for minutes when a server is away: we try again ourselves
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient

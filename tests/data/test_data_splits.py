@@ -212,6 +212,12 @@ def test_too_few_groups():
         make_splits(index([sample(0), sample(1)]), ungrouped=True)
 
 
+@pytest.mark.parametrize("number", [3, 4, 5, 6, 9])
+def test_a_handful_of_groups_leaves_no_part_empty(number):
+    for repeat in make_splits(index([sample(i) for i in range(number)])).repeats:
+        assert min(sizes(repeat)) >= 1
+
+
 def test_one_giant_group_leaves_no_part_empty():
     samples = [sample(i, "giant" if i < 50 else "") for i in range(54)]
     divided = partition(samples, (0.6, 0.2, 0.2), 0, "toy")

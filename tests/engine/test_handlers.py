@@ -37,6 +37,7 @@ class Stage:
             state=SimpleNamespace(best_metric=-1.0, best_metric_epoch=-1, metrics={})
         )
         self.trainer = Engine(self._step)
+        self.trainer.scaler = None
         self.dice, self.loss = dice, loss
         self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self._validate)
 
