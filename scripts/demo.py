@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
     write_csv(table, folder / "results.csv")
     ranking = rank(table, of="loss", by="dataset", metrics=("dice", "iou", "recall", "precision"))
     plot(ranking, folder / "ranking.png")
-    emit(ranking.table, "table", "Losses ranked on the phantom set (3-2-1 points over four metrics)")
+    emit(ranking.display(), "table", "Losses ranked on the phantom set (3-2-1 points over four metrics)")
     report(table, trivial_dice(prepared))
     print(f"\n{time.monotonic() - began:.0f} s. Where to look next:")
     for what, where in (

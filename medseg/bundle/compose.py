@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -176,10 +177,17 @@ def _knobs(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[st
 
 
 def _yaml(values: dict[str, Any]) -> str:
-    return "".join(
-        f"{key}: {json.dumps(value) if not isinstance(value, str) else value}\n"
-        for key, value in values.items()
-    )
+    """One line per value, such that MONAI's reader (YAML 1.1) reads it back as it is.
+
+    >>> print(_yaml({"dataset_name": "2017", "learning_rate": 1e-5, "image_size": [32, 32]}), end="")
+    dataset_name: '2017'
+    learning_rate: 1.0e-05
+    image_size: [32, 32]
+    """
+    import yaml
+
+    lines = (yaml.safe_dump({k: v}, default_flow_style=True, width=10_000) for k, v in values.items())
+    return "".join(f"{line.strip()[1:-1]}\n" for line in lines)
 
 
 def oldest(package: str) -> str:
@@ -290,9 +298,17 @@ def settings_from(values: dict[str, Any]) -> Settings:
         elif kinds[name] is dict:
             if not isinstance(value, dict):
                 raise MedsegError(f"{name}={value!r}: give a mapping such as {{widths: [8, 16]}}")
-        elif not isinstance(value, (int, kinds[name])) or isinstance(value, bool) or value <= 0:
-            raise MedsegError(f"{name}={value!r}: must be a positive {kinds[name].__name__}")
+        elif not _fits(name, value, kinds[name]):
+            allowed = "0 or more" if name == "seed" else "above 0"
+            raise MedsegError(f"{name}={value!r}: give a number ({kinds[name].__name__}) {allowed}")
     return Settings(**values)
+
+
+def _fits(name: str, value: Any, kind: type) -> bool:
+    """Whether a number is of the setting's type and range; a seed may be 0."""
+    if not isinstance(value, (int, kind)) or isinstance(value, bool):
+        return False
+    return value >= 0 if name == "seed" else 0 < value < math.inf
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -301,7 +317,7 @@ def _pair(value: Any) -> tuple[int, int]:
     if (
         not isinstance(sides, (list, tuple))
         or len(sides) != 2
-        or not all(isinstance(s, int) and s > 0 for s in sides)
+        or not all(isinstance(s, int) and s is not True and s > 0 for s in sides)
     ):
         raise MedsegError(f"image_size={value!r}: give one number of pixels or [height, width]")
     return (sides[0], sides[1])
