@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from medseg.bundle.choice import Choice
-from medseg.bundle.compose import Settings, compose
+from medseg.bundle.compose import compose
 from medseg.bundle.open import Bundle, is_bundle
+from medseg.bundle.settings import Settings
 from medseg.cli.output import emit
 from medseg.data.prepared import prepare
 from medseg.engine import workflow

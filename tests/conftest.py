@@ -62,7 +62,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_settings() -> object:
     """Settings with which a bundle of ``discs`` trains in about a second."""
-    from medseg.bundle.compose import Settings
+    from medseg.bundle.settings import Settings
 
     widths = {"widths": [4, 8, 16]}
     return Settings(image_size=(32, 32), epochs=4, learning_rate=1e-2, patience=40, model_arguments=widths)

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from medseg.augmentations import AUGMENTATIONS
 from medseg.bundle.open import CONFIGS, Bundle
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, unknown
+from medseg.losses import LOSSES
+from medseg.models import MODELS
+from medseg.transforms import TRANSFORMS
 
 SCHEMA = "meta_schema_20240725.json"
 NEEDED = (
@@ -22,6 +26,8 @@ NEEDED = (
     "configs/logging.conf",
     *(f"configs/{n}.yaml" for n in CONFIGS),
 )
+#: configs that are laid over train
+OVERLAYS = ("evaluate", "multi_gpu_train")
 #: what MONAI and MONAI Label look up by key
 KEYS = {
     "train": (
@@ -52,6 +58,8 @@ KEYS = {
         "run",
     ),
 }
+#: knobs that stand in both train and inference and must agree
+SHARED = ("model_name", "model_arguments", "channels", "classes", "image_size")
 #: parts that need neither data nor weights and are therefore built for real
 BUILT = ("network_def", "loss", "optimizer", "train::inferer")
 
@@ -70,8 +78,9 @@ def verify(bundle: Bundle, *, execute: bool = True) -> list[Fault]:
 
     Looks for the files of MONAI's bundle specification, holds ``metadata.json`` against MONAI's schema (shipped,
     no network), and checks every component of every config: that it can be found, that it takes the arguments
-    given, and that every ``@reference`` exists. With ``execute`` it then builds network, loss and optimiser and
-    compares one forward pass with the shapes that the metadata promise.
+    given, that every ``@reference`` exists, that overlays override something, and that train and inference agree.
+    With ``execute`` it then builds network, loss and optimiser and compares one forward pass with the shapes that
+    the metadata promise.
 
     Args:
         bundle: the bundle to check.
@@ -87,8 +96,14 @@ def verify(bundle: Bundle, *, execute: bool = True) -> list[Fault]:
             except MedsegError as error:
                 faults.append(Fault(f"configs/{name}.yaml", "", str(error)))
     for name, content in configs.items():
-        base = configs.get("train", {}) if name in ("evaluate", "multi_gpu_train") else {}
-        faults += _config_faults(f"configs/{name}.yaml", content, base, KEYS.get(name, ()))
+        file = f"configs/{name}.yaml"
+        if name not in OVERLAYS:
+            faults += [*_config_faults(file, content, {}, KEYS[name]), *_name_faults(file, content)]
+        elif "train" in configs:
+            faults += [*_overlay_faults(file, content, configs["train"])]
+            faults += [*_config_faults(file, content, configs["train"], ())]
+    if {"train", "inference"} <= set(configs):
+        faults += _drift(configs["train"], configs["inference"])
     if execute and not faults:
         faults += _forward_faults(bundle)
     return faults
@@ -107,8 +122,15 @@ def _metadata_faults(bundle: Bundle) -> list[Fault]:
     schema = json.loads((files("medseg.bundle") / "schema" / SCHEMA).read_text(encoding="utf-8"))
     errors = sorted(Draft201909Validator(schema).iter_errors(metadata), key=lambda e: list(map(str, e.path)))
     faults = [Fault(file, "::".join(map(str, e.path)), e.message[:200]) for e in errors]
-    if metadata.get("version") not in metadata.get("changelog", {}):
-        faults.append(Fault(file, "changelog", f"does not list version {metadata.get('version')!r}"))
+    if faults:
+        return faults
+    if metadata["version"] not in metadata.get("changelog", {}):
+        faults.append(Fault(file, "changelog", f"does not list version {metadata['version']!r}"))
+    for side, name in (("inputs", "image"), ("outputs", "pred")):
+        shape = metadata["network_data_format"][side].get(name, {}).get("spatial_shape", ())
+        if len(shape) != 2 or not all(isinstance(length, int) and length > 0 for length in shape):
+            key = f"network_data_format::{side}::{name}"
+            faults.append(Fault(file, key, "is missing or has no spatial_shape of two numbers of pixels"))
     return faults
 
 
@@ -128,7 +150,7 @@ def _config_faults(
     file: str, content: dict[str, Any], base: dict[str, Any], needed: tuple[str, ...]
 ) -> Iterator[Fault]:
     known = {key for part in (base, content) for key, _ in walk(part)} | {
-        k.replace("#", "::") for k in content
+        str(k).replace("#", "::") for k in content
     }
     for key in needed:
         if key not in known:
@@ -142,6 +164,32 @@ def _config_faults(
             for reference in references(value):
                 if reference not in known:
                     yield Fault(file, key, f"refers to @{reference}, which is not defined")
+
+
+def _overlay_faults(file: str, content: dict[str, Any], base: dict[str, Any]) -> Iterator[Fault]:
+    """Keys such as ``validate::dataset`` that change nothing, because train has no such key."""
+    known = {key for key, _ in walk(base)}
+    for key in map(str, content):
+        if ("::" in key or "#" in key) and key.replace("#", "::") not in known:
+            yield Fault(file, key, "overrides nothing: configs/train.yaml has no such key")
+
+
+def _name_faults(file: str, content: dict[str, Any]) -> Iterator[Fault]:
+    """Components that medseg does not have."""
+    for key, registry in (("model_name", MODELS), ("loss_name", LOSSES), ("augment_name", AUGMENTATIONS)):
+        if key in content and content[key] not in registry.names():
+            yield Fault(file, key, str(unknown(registry.kind, content[key], registry.names())))
+    steps = content.get("preprocess", [])
+    for name in steps if isinstance(steps, list) else [steps]:
+        if name not in TRANSFORMS.names():
+            yield Fault(file, "preprocess", str(unknown(TRANSFORMS.kind, name, TRANSFORMS.names())))
+
+
+def _drift(train: dict[str, Any], inference: dict[str, Any]) -> Iterator[Fault]:
+    for key in SHARED:
+        if train.get(key) != inference.get(key):
+            reason = f"is {inference.get(key)!r}, but {train.get(key)!r} in configs/train.yaml"
+            yield Fault("configs/inference.yaml", key, reason)
 
 
 def references(text: str) -> list[str]:
@@ -162,7 +210,10 @@ def component_fault(config: dict[str, Any]) -> str | None:
     target = config["_target_"]
     if not isinstance(target, str) or target.startswith(("$", "@")):
         return None
-    component = locate(target)
+    try:
+        component = locate(target)
+    except pydoc.ErrorDuringImport as error:
+        return f"_target_ {target!r} cannot be imported ({type(error.value).__name__}: {error.value})"
     if component is None:
         return f"_target_ {target!r} cannot be found"
     try:

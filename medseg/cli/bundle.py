@@ -83,7 +83,8 @@ def bundle() -> None:
 def create(names: tuple[str, ...], settings: tuple[str, ...], prepared: Path, bundles: Path) -> None:
     """Compose the bundle of each NAME, dataset__model__loss[__augment[__preprocess]]."""
     from medseg.bundle.choice import Choice
-    from medseg.bundle.compose import compose, settings_from
+    from medseg.bundle.compose import compose
+    from medseg.bundle.settings import settings_from
 
     chosen = settings_from(parse_settings(settings))
     for name in names:
@@ -211,8 +212,9 @@ def _number(value: Any) -> Any:
 def _find_or_create(name: str, bundles: Path, prepared: Path, overrides: dict[str, Any]) -> Bundle:
     """The bundle of a name; one that is missing is composed with those overrides that are settings."""
     from medseg.bundle.choice import Choice
-    from medseg.bundle.compose import compose, setting_names, settings_from
+    from medseg.bundle.compose import compose
     from medseg.bundle.open import find, is_bundle
+    from medseg.bundle.settings import setting_names, settings_from
 
     if is_bundle(bundles / name) or is_bundle(Path(name)) or "__" not in name:
         return find(name, bundles)

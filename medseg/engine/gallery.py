@@ -37,8 +37,10 @@ def draw(part: Any, predictions: np.ndarray, dice: np.ndarray, title: str, path:
     axes = figure.subplots(3, columns, squeeze=False)
     for row, (name, cases) in zip(axes, rows.items(), strict=True):
         for axis, case in zip(row, cases, strict=True):
-            _case(axis, part[int(case)], predictions[case])
-            axis.set_title(f"{name}: {part.cases[case]}\nDice {dice[case]:.3f}", fontsize=8)
+            sample = part[int(case)]
+            _case(axis, sample, predictions[case])
+            lesion = "" if sample["label"].any() else ", no lesion"
+            axis.set_title(f"{name}: {part.cases[case]}\nDice {dice[case]:.3f}{lesion}", fontsize=8)
     figure.suptitle(f"{title}\nblue: reference, orange: prediction", fontsize=10)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=110)
@@ -50,6 +52,14 @@ def _case(axis: Any, sample: dict[str, Any], prediction: np.ndarray) -> None:
     image = (image - image.min()) / (span or 1.0)
     axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image[..., :3], cmap="gray", vmin=0, vmax=1)
     for mask, colour in ((sample["label"].cpu().numpy().any(0), REFERENCE), (prediction.any(0), PREDICTION)):
-        if mask.any() and not mask.all():
-            axis.contour(mask, levels=[0.5], colors=[colour], linewidths=1.2)
+        if mask.any():
+            _outline(axis, mask, colour)
     axis.set_axis_off()
+
+
+def _outline(axis: Any, mask: np.ndarray, colour: str) -> None:
+    """Draw a mask's outline, closed also where the mask meets the border of the image."""
+    height, width = mask.shape
+    extent = (-1, width, -1, height)
+    axis.contour(np.pad(mask, 1), levels=[0.5], colors=[colour], linewidths=1.2, extent=extent)
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))

@@ -1,4 +1,4 @@
-"""Shows how a training goes: a live bar on a terminal, a line now and then in a file."""
+"""Shows how a run goes: a live bar on a terminal, a line now and then in a file."""
 
 from __future__ import annotations
 
@@ -91,3 +91,31 @@ class ProgressBar:
     def _fail(self, engine: Trainer, error: Exception) -> None:
         self._stop(engine)
         raise error
+
+
+class FileCount:
+    """Shows how many images have been read while a data set is indexed or decoded; silent where there is no terminal.
+
+    Args:
+        title: what stands before the bar.
+        shown: False for silence.
+    """
+
+    def __init__(self, title: str, shown: bool = True) -> None:
+        self.title = title
+        self._console = Console(stderr=True)
+        self._shown = shown and self._console.is_terminal
+        self._bar: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` images are read; the bar goes when all are."""
+        if not self._shown:
+            return
+        if self._bar is None:
+            self._bar = Progress(console=self._console, transient=True)
+            self._bar.add_task(self.title)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        if done >= total:
+            self._bar.stop()
+            self._bar = None

@@ -28,8 +28,9 @@ import torch
 from PIL import Image
 
 from medseg.bundle.choice import Choice
-from medseg.bundle.compose import Settings, compose
+from medseg.bundle.compose import compose
 from medseg.bundle.open import Bundle
+from medseg.bundle.settings import Settings
 from medseg.data.index import build_index
 from medseg.data.index_file import index_path, write_index
 from medseg.engine.device import place

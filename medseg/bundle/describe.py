@@ -1,0 +1,132 @@
+"""What a bundle says of itself: ``metadata.json`` and ``docs/README.md``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import requires
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from medseg import __version__
+from medseg.bundle.choice import Choice
+from medseg.bundle.settings import Settings
+from medseg.data.datasets import DATASETS
+from medseg.data.index_file import index_path, read_index
+from medseg.errors import MedsegError, unknown
+from medseg.losses import LOSSES
+from medseg.models import MODELS
+
+SCHEMA = "meta_schema_20240725.json"
+SCHEMA_URL = f"https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/{SCHEMA}"
+
+
+def dataset_facts(dataset: str, prepared: Path) -> dict[str, Any]:
+    """What a bundle says of its data set: from the registry, or from the index of a user's own folder.
+
+    Raises:
+        MedsegError: the name is neither registered nor indexed.
+    """
+    own = index_path(dataset, prepared)
+    if dataset not in DATASETS and not own.is_file():
+        known = [*DATASETS.names(), *(p.parent.name for p in prepared.glob("*/index.json"))]
+        raise unknown("data set", dataset, known)
+    source: Any = DATASETS.build(dataset) if dataset in DATASETS else read_index(own)
+    description = DATASETS[dataset].summary if dataset in DATASETS else f"The user's own data set {dataset}."
+    return {
+        "title": source.title,
+        "description": description,
+        "channels": source.channels,
+        "labels": [asdict(label) for label in source.labels],
+        "homepage": getattr(source, "homepage", ""),
+        "licence": source.licence,
+        "citation": source.citation,
+    }
+
+
+def oldest(package: str) -> str:
+    """The oldest version of a package that medseg declares, such as ``1.5`` for ``monai>=1.5``."""
+    for line in requires("medseg") or ():
+        name, _, version = line.partition(">=")
+        if name.strip().lower() == package:
+            return version.split(",")[0].split(";")[0].strip()
+    raise MedsegError(f"medseg's installation declares no {package}; reinstall it with pip")
+
+
+def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[str, Any]:
+    labels = [label["name"] for label in facts["labels"]]
+    height, width = settings.image_size
+    tensor = {"type": "image", "format": "magnitude", "dtype": "float32", "spatial_shape": [height, width]}
+    packages = ("monai", "torch", "numpy", "pytorch-ignite", "mlflow", "pandas", "pillow")
+    return {
+        "schema": SCHEMA_URL,
+        "version": "0.1.0",
+        "changelog": {"0.1.0": "composed, not trained"},
+        "monai_version": oldest("monai"),
+        "pytorch_version": oldest("torch"),
+        "numpy_version": oldest("numpy"),
+        "required_packages_version": {"medseg": __version__, **{p: oldest(p) for p in packages[3:]}},
+        "supported_apps": {},
+        "name": choice.name,
+        "task": f"Segmentation of {' and '.join(labels)} in 2D images",
+        "description": f"{choice.model} trained with the {choice.loss} loss on {facts['title']}",
+        "authors": "The medseg developers",
+        "copyright": "Copyright the medseg developers; the images belong to their authors",
+        "data_source": facts["homepage"],
+        "data_type": "8-bit or deeper 2D images; PNG, JPEG, TIFF, BMP, WebP or GIF",
+        "image_classes": f"{facts['channels']} channel(s), intensity scaled from the full range of the pixels to 0..1",
+        "label_classes": f"one channel per label, 0 background, 1 {', '.join(labels)}",
+        "pred_classes": "one logit per pixel and channel",
+        "intended_use": "Research only; no medical device",
+        "references": [r for r in (facts["citation"], MODELS[choice.model].facts.get("paper")) if r],
+        "medseg": choice.facts(),
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    **tensor,
+                    "num_channels": facts["channels"],
+                    "value_range": [0, 1],
+                    "is_patch_data": False,
+                    "channel_def": {"0": "red", "1": "green", "2": "blue"}
+                    if facts["channels"] == 3
+                    else {"0": "image"},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    **tensor,
+                    "format": "segmentation",
+                    "num_channels": len(labels),
+                    "value_range": [0, 1],
+                    "is_patch_data": False,
+                    "channel_def": {
+                        "0": "background",
+                        **{str(i): label for i, label in enumerate(labels, 1)},
+                    },
+                }
+            },
+        },
+    }
+
+
+def readme(template: str, choice: Choice, settings: Settings, facts: dict[str, Any]) -> str:
+    height, width = settings.image_size
+    return Template(template).substitute(
+        title=choice.name,
+        name=choice.name,
+        description=f"Segmentation of {', '.join(label['name'] for label in facts['labels'])}, composed by medseg.",
+        dataset_title=facts["title"],
+        dataset_description=facts["description"],
+        model=choice.model,
+        model_summary=MODELS[choice.model].summary,
+        loss=choice.loss,
+        loss_summary=LOSSES[choice.loss].summary,
+        augment=choice.augment,
+        preprocess=", ".join(f"`{p}`" for p in choice.preprocess) or "none",
+        channels=facts["channels"],
+        height=height,
+        width=width,
+        homepage=facts["homepage"] or "the user's own folder",
+        licence=facts["licence"] or "as the owner of the images says",
+        citation=facts["citation"] or "none given",
+    )

@@ -1,0 +1,79 @@
+"""How a bundle trains, and checking what a user sets of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from medseg.errors import MedsegError, unknown
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a bundle trains; the defaults are the loss study's.
+
+    Args:
+        image_size: height and width in pixels to which images are stretched.
+        epochs: at most so many.
+        batch_size: images per step.
+        learning_rate: Adam's.
+        patience: epochs without a better validation Dice before training stops.
+        seed: of weights, order and dropout.
+        model_arguments: the model's own parameters where they differ from its defaults, such as ``widths``.
+        loss_arguments: the loss's own, such as Tversky's ``alpha``.
+    """
+
+    image_size: tuple[int, int] = (224, 224)
+    epochs: int = 200
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    patience: int = 40
+    seed: int = 42
+    model_arguments: dict[str, Any] = field(default_factory=dict)
+    loss_arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def setting_names() -> list[str]:
+    """The names of the settings that a bundle is composed with."""
+    return list(asdict(Settings()))
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Settings with some values changed.
+
+    Raises:
+        MedsegError: a name is unknown or a value has the wrong type.
+    """
+    kinds = {name: type(value) for name, value in asdict(Settings()).items()}
+    for name, value in values.items():
+        if name not in kinds:
+            raise unknown("setting", name, kinds)
+        if kinds[name] is tuple:
+            values[name] = _pair(value)
+        elif kinds[name] is dict:
+            if not isinstance(value, dict):
+                raise MedsegError(f"{name}={value!r}: give a mapping such as {{widths: [8, 16]}}")
+        elif not _fits(name, value, kinds[name]):
+            allowed = "0 or more" if name == "seed" else "above 0"
+            raise MedsegError(f"{name}={value!r}: give a number ({kinds[name].__name__}) {allowed}")
+    return Settings(**values)
+
+
+def _fits(name: str, value: Any, kind: type) -> bool:
+    """Whether a number is of the setting's type and range; a seed may be 0."""
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
+        return False
+    return value >= 0 if name == "seed" else 0 < value < math.inf
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    """An image size: one number for a square, or [height, width]."""
+    sides = [value, value] if isinstance(value, int) else value
+    if (
+        not isinstance(sides, (list, tuple))
+        or len(sides) != 2
+        or not all(isinstance(s, int) and s is not True and s > 0 for s in sides)
+    ):
+        raise MedsegError(f"image_size={value!r}: give one number of pixels or [height, width]")
+    return (sides[0], sides[1])
