@@ -21,13 +21,75 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 #: what the machine has: torch and what came with it, and what its image holds besides
 GIVEN = frozenset(
-    ["aiohttp", "annotated-doc", "anyio", "attrs", "certifi", "charset-normalizer", "click", "cloudpickle", "cycler", "filelock", "fsspec", "h11", "hypothesis", "idna", "iniconfig", "jinja2", "joblib", "kiwisolver", "lazy-loader", "markdown-it-py", "markupsafe", "matplotlib", "narwhals", "networkx", "numpy", "opencv-python-headless", "packaging", "pandas", "pillow", "pluggy", "protobuf", "pyarrow", "pygments", "pyparsing", "pytest", "pytest-xdist", "python-dateutil", "pyyaml", "requests", "rich", "scikit-image", "scikit-learn", "scipy", "six", "sortedcontainers", "sympy", "threadpoolctl", "tifffile", "timm", "torch", "torchvision", "tqdm", "triton", "typing-extensions", "urllib3", "werkzeug", "zipp"]
+    [
+        "aiohttp",
+        "annotated-doc",
+        "anyio",
+        "attrs",
+        "certifi",
+        "charset-normalizer",
+        "click",
+        "cloudpickle",
+        "cycler",
+        "filelock",
+        "fsspec",
+        "h11",
+        "hypothesis",
+        "idna",
+        "iniconfig",
+        "jinja2",
+        "joblib",
+        "kiwisolver",
+        "lazy-loader",
+        "markdown-it-py",
+        "markupsafe",
+        "matplotlib",
+        "narwhals",
+        "networkx",
+        "numpy",
+        "opencv-python-headless",
+        "packaging",
+        "pandas",
+        "pillow",
+        "pluggy",
+        "protobuf",
+        "pyarrow",
+        "pygments",
+        "pyparsing",
+        "pytest",
+        "pytest-xdist",
+        "python-dateutil",
+        "pyyaml",
+        "requests",
+        "rich",
+        "scikit-image",
+        "scikit-learn",
+        "scipy",
+        "six",
+        "sortedcontainers",
+        "sympy",
+        "threadpoolctl",
+        "tifffile",
+        "timm",
+        "torch",
+        "torchvision",
+        "tqdm",
+        "triton",
+        "typing-extensions",
+        "urllib3",
+        "werkzeug",
+        "zipp",
+    ]
 )
 #: what the CUDA tests import besides medseg's own requirements
 EXTRA = ("pytest>=8.0",)
 PYTHON = "3.12"
 #: the platforms of its wheels, as pip wants them: each by its exact number
-PLATFORMS = (*(f"manylinux_2_{n}_x86_64" for n in range(39, 4, -1)), "manylinux2014_x86_64", "manylinux1_x86_64")
+PLATFORMS = (
+    *(f"manylinux_2_{n}_x86_64" for n in range(39, 4, -1)),
+    "manylinux2014_x86_64",
+    "manylinux1_x86_64",
+)
 
 
 def canonical(name: str) -> str:
@@ -82,7 +144,12 @@ def missing() -> list[str]:
 def _applies(need: Requirement) -> bool:
     """Whether a requirement holds on that machine, no extra being asked for."""
     version = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.3"}
-    linux = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"}
+    linux = {
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+        "os_name": "posix",
+    }
     return need.marker is None or need.marker.evaluate({"extra": "", **version, **linux})
 
 
@@ -98,17 +165,38 @@ def install(wheels: Path | None, site: Path, python: str) -> list[str]:
     """
     site.mkdir(parents=True, exist_ok=True)
     files = sorted(wheels.glob("*.whl")) if wheels else []
-    files = [path for path in files if canonical(path.name.split("-")[0]) not in ("torch", "torchvision", "triton")]
+    files = [
+        path for path in files if canonical(path.name.split("-")[0]) not in ("torch", "torchvision", "triton")
+    ]
     if files:
-        quiet = ["-q", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-cache-dir", "--no-compile"]
-        command = [python, "-m", "pip", "install", *quiet, "--upgrade", "--target", str(site), *map(str, files)]
+        quiet = [
+            "-q",
+            "--disable-pip-version-check",
+            "--no-index",
+            "--no-deps",
+            "--no-cache-dir",
+            "--no-compile",
+        ]
+        command = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            *quiet,
+            "--upgrade",
+            "--target",
+            str(site),
+            *map(str, files),
+        ]
         subprocess.run(command, check=True)
     _write_metadata(site)
     return [path.name for path in files]
 
 
 def _write_metadata(site: Path) -> None:
-    version = re.search(r'__version__ = "(.+)"', (ROOT / "medseg" / "__init__.py").read_text(encoding="utf-8"))
+    version = re.search(
+        r'__version__ = "(.+)"', (ROOT / "medseg" / "__init__.py").read_text(encoding="utf-8")
+    )
     number = version.group(1) if version else "0"
     folder = site / f"medseg-{number}.dist-info"
     folder.mkdir(exist_ok=True)
@@ -122,4 +210,6 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     found = collect(Path(sys.argv[1]))
-    print(f"{len(found)} wheels, {sum(path.stat().st_size for path in found) / 2**20:.1f} MiB, in {sys.argv[1]}")
+    print(
+        f"{len(found)} wheels, {sum(path.stat().st_size for path in found) / 2**20:.1f} MiB, in {sys.argv[1]}"
+    )

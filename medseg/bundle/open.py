@@ -81,15 +81,24 @@ class Bundle:
             raise MedsegError(f"{path}: holds no mapping of keys to values")
         return content
 
-    def run_folder(self, repeat: int) -> Path:
-        """Where a repeat keeps its weights, curves and cases."""
-        return self.root / "repeats" / str(repeat)
+    def run_folder(self, repeat: int, split: str = "holdout") -> Path:
+        """Where a repeat keeps its weights, curves and cases; see ``run_folder``."""
+        return Path(run_folder(str(self.root), repeat, split))
 
-    def finished(self) -> list[int]:
-        """The repeats whose ``cases.csv`` is there."""
-        return sorted(
-            int(p.parent.name) for p in self.root.glob("repeats/*/cases.csv") if p.parent.name.isdigit()
-        )
+    def finished(self) -> list[str]:
+        """The names of the run folders whose ``cases.csv`` is there, such as ``0`` or ``official-2``."""
+        names = (path.parent.name for path in self.root.glob("repeats/*/cases.csv"))
+        return sorted((name for name in names if name.rpartition("-")[2].isdigit()), key=_by_number)
+
+
+def run_folder(root: str, repeat: int, split: str = "holdout") -> str:
+    """Where a bundle at ``root`` keeps a repeat: ``repeats/<k>``, of another split than holdout ``repeats/<split>-<k>``."""
+    return f"{root}/repeats/{repeat}" if split == "holdout" else f"{root}/repeats/{split}-{repeat}"
+
+
+def _by_number(name: str) -> tuple[str, int]:
+    split, _, repeat = name.rpartition("-")
+    return split, int(repeat)
 
 
 def is_bundle(folder: Path) -> bool:

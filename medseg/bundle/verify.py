@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import json
 import pydoc
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from medseg.augmentations import AUGMENTATIONS
+from medseg.bundle.metadata import Fault, metadata_faults
 from medseg.bundle.open import CONFIGS, Bundle
 from medseg.errors import MedsegError, unknown
 from medseg.losses import LOSSES
 from medseg.models import MODELS
 from medseg.transforms import TRANSFORMS
 
-SCHEMA = "meta_schema_20240725.json"
+if TYPE_CHECKING:
+    from monai.bundle import ComponentLocator
+
 NEEDED = (
     "LICENSE",
     "docs/README.md",
@@ -64,15 +65,6 @@ SHARED = ("model_name", "model_arguments", "channels", "classes", "image_size")
 BUILT = ("network_def", "loss", "optimizer", "train::inferer")
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One thing wrong with a bundle: the file, the key in it, and the reason."""
-
-    file: str
-    key: str
-    reason: str
-
-
 def verify(bundle: Bundle, *, execute: bool = True) -> list[Fault]:
     """Every fault of a bundle; an empty list says that it is sound.
 
@@ -87,7 +79,7 @@ def verify(bundle: Bundle, *, execute: bool = True) -> list[Fault]:
         execute: build and run the network; only for bundles you trust, since expressions are evaluated.
     """
     faults = [Fault(name, "", "file is missing") for name in NEEDED if not (bundle.root / name).is_file()]
-    faults += _metadata_faults(bundle)
+    faults += metadata_faults(bundle)
     configs: dict[str, dict[str, Any]] = {}
     for name in CONFIGS:
         if bundle.config(name).is_file():
@@ -106,31 +98,6 @@ def verify(bundle: Bundle, *, execute: bool = True) -> list[Fault]:
         faults += _drift(configs["train"], configs["inference"])
     if execute and not faults:
         faults += _forward_faults(bundle)
-    return faults
-
-
-def _metadata_faults(bundle: Bundle) -> list[Fault]:
-    from jsonschema import Draft201909Validator
-
-    file = "configs/metadata.json"
-    if not (bundle.root / file).is_file():
-        return []
-    try:
-        metadata = bundle.metadata
-    except MedsegError as error:
-        return [Fault(file, "", str(error))]
-    schema = json.loads((files("medseg.bundle") / "schema" / SCHEMA).read_text(encoding="utf-8"))
-    errors = sorted(Draft201909Validator(schema).iter_errors(metadata), key=lambda e: list(map(str, e.path)))
-    faults = [Fault(file, "::".join(map(str, e.path)), e.message[:200]) for e in errors]
-    if faults:
-        return faults
-    if metadata["version"] not in metadata.get("changelog", {}):
-        faults.append(Fault(file, "changelog", f"does not list version {metadata['version']!r}"))
-    for side, name in (("inputs", "image"), ("outputs", "pred")):
-        shape = metadata["network_data_format"][side].get(name, {}).get("spatial_shape", ())
-        if len(shape) != 2 or not all(isinstance(length, int) and length > 0 for length in shape):
-            key = f"network_data_format::{side}::{name}"
-            faults.append(Fault(file, key, "is missing or has no spatial_shape of two numbers of pixels"))
     return faults
 
 
@@ -241,11 +208,16 @@ def locate(target: str) -> Any:
     """The class or function that MONAI would take for a ``_target_``: a full path, or a bare name of its own."""
     if "." in target:
         return pydoc.locate(target)
-    from monai.bundle import ComponentLocator
-
-    paths = ComponentLocator(excludes=["_extensions"]).get_component_module_name(target)
+    paths = _monai_components().get_component_module_name(target)
     module = paths[0] if isinstance(paths, list) else paths
     return pydoc.locate(f"{module}.{target}") if module else None
+
+
+@cache
+def _monai_components() -> ComponentLocator:
+    from monai.bundle import ComponentLocator
+
+    return ComponentLocator(excludes=["_extensions"])
 
 
 def _forward_faults(bundle: Bundle) -> list[Fault]:

@@ -110,10 +110,10 @@ def _row(found: Bundle) -> dict[str, object]:
     from medseg.engine.record import read_run
 
     facts = found.metadata.get("medseg", {})
-    dice = [read_run(found.run_folder(k)).get("test", {}).get("dice") for k in found.finished()]
+    dice = [read_run(found.root / "repeats" / name).get("test", {}).get("dice") for name in found.finished()]
     known = [d for d in dice if d is not None]
     mean = sum(known) / len(known) if known else None
-    repeats = ",".join(map(str, found.finished()))
+    repeats = ",".join(found.finished())
     return {"bundle": found.name, **facts, "repeats": repeats, "test Dice": mean}
 
 

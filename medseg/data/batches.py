@@ -70,9 +70,17 @@ class PreparedPart(Dataset):
 
 
 def _taken(array: np.ndarray | torch.Tensor, where: Any) -> torch.Tensor:
-    if isinstance(array, torch.Tensor):
-        return array[where if np.ndim(where) == 0 else torch.as_tensor(where, device=array.device)]
-    return torch.from_numpy(np.array(array[where]))
+    if not isinstance(array, torch.Tensor):
+        return torch.from_numpy(np.array(array[where]))
+    if np.ndim(where) == 0:
+        return array[int(where)]
+    indices = torch.as_tensor(where)
+    if array.is_cuda:
+        # from page-locked memory the copy is queued, so that the host does not wait for the GPU in every step
+        indices = indices.pin_memory().to(array.device, non_blocking=True)
+    # CUDA has no kernel that indexes uint16; the bits are the same as int16's
+    deep = array.dtype == torch.uint16
+    return array.view(torch.int16)[indices].view(torch.uint16) if deep else array[indices]
 
 
 def _free_bytes(device: torch.device) -> float:

@@ -53,7 +53,7 @@ def _case(axis: Any, sample: dict[str, Any], prediction: np.ndarray) -> None:
     axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image[..., :3], cmap="gray", vmin=0, vmax=1)
     for mask, colour in ((sample["label"].cpu().numpy().any(0), REFERENCE), (prediction.any(0), PREDICTION)):
         if mask.any():
-            _outline(axis, mask, colour)
+            _outline(axis, np.asarray(mask), colour)
     axis.set_axis_off()
 
 

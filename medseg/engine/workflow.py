@@ -76,7 +76,7 @@ def run(bundle: Bundle, options: Options, *, resume: bool = False, overwrite: bo
     Raises:
         MedsegError: a mistake in data, config or options, or there already is a run.
     """
-    folder = bundle.run_folder(options.repeat)
+    folder = bundle.run_folder(options.repeat, options.split)
     check_overrides(bundle, options.overrides)
     check_device(options.device)
     if overwrite and folder.exists():
@@ -102,7 +102,6 @@ def run(bundle: Bundle, options: Options, *, resume: bool = False, overwrite: bo
         _remember(folder, before, options.overrides)
         _guarded(bundle, folder, ("train",), {**options.as_config(bundle), "resume": resume})
     _guarded(bundle, folder, ("train", "evaluate"), options.as_config(bundle))
-    release(bundle)
     return folder
 
 
@@ -112,7 +111,7 @@ def evaluate(bundle: Bundle, options: Options) -> Path:
     Raises:
         MedsegError: the repeat is not trained, or a mistake in data, config or options.
     """
-    folder = bundle.run_folder(options.repeat)
+    folder = bundle.run_folder(options.repeat, options.split)
     check_overrides(bundle, options.overrides)
     check_device(options.device)
     if not (folder / "model.pt").is_file():
@@ -122,7 +121,6 @@ def evaluate(bundle: Bundle, options: Options) -> Path:
     trained_with = read_run(folder).get("overrides", {})
     config = {**options.as_config(bundle), **trained_with, **options.overrides}
     _guarded(bundle, folder, ("train", "evaluate"), config)
-    release(bundle)
     return folder
 
 
@@ -236,14 +234,19 @@ def check_device(device: str) -> None:
         )
 
 
-def release(bundle: Bundle) -> None:
-    """Copy the repeat with the best validation Dice to ``models/model.pt``, and say in ``model.json`` which it was."""
-    runs = {repeat: read_run(bundle.run_folder(repeat)) for repeat in bundle.finished()}
-    runs = {repeat: run for repeat, run in runs.items() if "best_val_dice" in run}
+def release(root: str) -> None:
+    """Copy the repeat with the best validation Dice to ``models/model.pt``, and say in ``model.json`` which it was.
+
+    Args:
+        root: the bundle's folder.
+    """
+    bundle = Bundle(Path(root))
+    runs = {name: read_run(bundle.root / "repeats" / name) for name in bundle.finished()}
+    runs = {name: run for name, run in runs.items() if "best_val_dice" in run}
     if not runs:
         return
-    best = max(runs, key=lambda repeat: (runs[repeat]["best_val_dice"], -repeat))
-    weights = (bundle.run_folder(best) / "model.pt").read_bytes()
+    best = max(runs, key=lambda name: runs[name]["best_val_dice"])
+    weights = (bundle.root / "repeats" / best / "model.pt").read_bytes()
     with atomic_write(bundle.root / "models" / "model.pt", "wb") as file:
         file.write(weights)
     kept = {key: runs[best].get(key) for key in ("facts", "best_val_dice", "best_epoch", "test", "tags")}

@@ -68,7 +68,9 @@ def measure(bundle: Bundle, folder: Path, device: torch.device, amp: bool) -> di
 
 def main() -> None:
     """Measure, print each row as it comes, and keep the JSON up to date with it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--models", nargs="+", default=["unet", "unetplusplus"])
     parser.add_argument("--widths", type=int, nargs="+", help="instead of each model's own")
@@ -86,7 +88,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         draw(folder / "source", arguments.images, arguments.size)
-        index = build_index("bench", folder / "source", images="images/*.png", masks="masks/{stem}.png", channels=3)
+        index = build_index(
+            "bench", folder / "source", images="images/*.png", masks="masks/{stem}.png", channels=3
+        )
         write_index(index, index_path("bench", folder / "prepared"))
         for model in arguments.models:
             choice = Choice("bench", model, "dice_bce")

@@ -1,6 +1,6 @@
 """What a measurement was made on, as JSON: card, driver, torch, cuDNN, packages, code.
 
-    python scripts/bench/machine.py [--device cuda] [--json FILE]
+python scripts/bench/machine.py [--device cuda] [--json FILE]
 """
 
 from __future__ import annotations
@@ -62,13 +62,19 @@ def facts(device: torch.device) -> dict[str, str]:
         }
     else:
         table["card"] = f"none (CPU: {platform.processor() or platform.machine()})"
-    table |= {"CPU cores": str(os.cpu_count()), "Python": platform.python_version(), "torch": torch.__version__}
+    table |= {
+        "CPU cores": str(os.cpu_count()),
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
+    }
     return table | {name: version(name) for name in PACKAGES} | {"medseg": code()}
 
 
 def main() -> int:
     """Print the facts; 1 if there is no such device or MONAI cannot be imported."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -111,9 +111,17 @@ def test_the_repeat_with_the_best_validation_dice_is_released(bundle: Bundle):
         workflow.run(bundle, options(repeat=repeat))
     values = [json.loads((bundle.run_folder(k) / "run.json").read_text())["best_val_dice"] for k in (0, 1)]
     kept = json.loads((bundle.root / "models" / "model.json").read_text())
-    assert kept["repeat"] == values.index(max(values))
+    assert int(kept["repeat"]) == values.index(max(values))
     released = (bundle.root / "models" / "model.pt").read_bytes()
     assert released == (bundle.run_folder(kept["repeat"]) / "model.pt").read_bytes()
+
+
+def test_other_splits_keep_folders_of_their_own(bundle: Bundle):
+    workflow.run(bundle, options())
+    folder = workflow.run(bundle, options(split="kfold5", repeat=1))
+    assert folder.name == "kfold5-1"
+    assert bundle.finished() == ["0", "kfold5-1"]
+    assert set(pd.read_csv(folder / "cases.csv")["split"]) == {"kfold5"}
 
 
 def test_weights_are_a_plain_state_dict(bundle: Bundle):

@@ -1,0 +1,244 @@
+"""A choice becomes a bundle folder: layout, keys, siblings, refusals."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from medseg.bundle.choice import Choice
+from medseg.bundle.compose import compose
+from medseg.bundle.open import Bundle
+from medseg.bundle.settings import Settings, setting_names, settings_from
+from medseg.data.index_file import index_path, read_index, write_index
+from medseg.errors import MedsegError
+
+CHOICE = Choice("discs", "unet", "dice_bce")
+SMALL = Settings(image_size=(32, 32), model_arguments={"widths": [4, 8]})
+LAYOUT = [
+    "LICENSE",
+    "configs/evaluate.yaml",
+    "configs/inference.yaml",
+    "configs/logging.conf",
+    "configs/metadata.json",
+    "configs/multi_gpu_train.yaml",
+    "configs/train.yaml",
+    "docs/README.md",
+]
+
+
+def texts(bundle: Bundle) -> dict[str, str]:
+    files = (p for p in bundle.root.rglob("*") if p.is_file())
+    return {p.relative_to(bundle.root).as_posix(): p.read_text(encoding="utf-8") for p in files}
+
+
+def changed(old: Bundle, new: Bundle) -> int:
+    """Lines that differ between two bundles, over all files."""
+    before, after = texts(old), texts(new)
+    assert set(before) == set(after)
+    lines = [difflib.ndiff(before[f].splitlines(), after[f].splitlines()) for f in before]
+    return sum(line.startswith("+ ") for diff in lines for line in diff)
+
+
+def test_layout_is_the_model_zoos(original: Bundle) -> None:
+    assert sorted(texts(original)) == LAYOUT
+    assert (original.root / "models").is_dir()
+    assert original.root.stat().st_mode & 0o777 == 0o755
+
+
+def test_keys_that_monai_and_monai_label_look_up(original: Bundle) -> None:
+    train, inference = original.read("train"), original.read("inference")
+    assert {"bundle_root", "device", "dataset_dir", "network_def", "network", "run", "ckpt_dir"} <= set(train)
+    assert {"trainer", "dataset", "inferer", "handlers"} <= set(train["train"])
+    assert {"evaluator", "dataset", "inferer", "handlers"} <= set(train["validate"])
+    wanted = {"bundle_root", "device", "dataset_dir", "dataset", "evaluator", "network_def", "inferer"}
+    assert wanted | {"preprocessing", "postprocessing", "handlers", "initialize", "run"} <= set(inference)
+    assert inference["displayable_configs"]["result_extension"] == ".png"
+
+
+def test_every_setting_is_a_line_of_the_config(project: Path, tmp_path: Path) -> None:
+    settings = Settings((48, 32), 7, 3, 1e-5, 5, 0, {"widths": [2, 4], "dropout": 0.25}, {"smooth": 1e-5})
+    made = compose(Choice("discs", "unet", "dice"), tmp_path, settings, prepared=project / "prepared")
+    train = made.read("train")
+    assert {k: train[k] for k in setting_names()} == {
+        "image_size": [48, 32],
+        "epochs": 7,
+        "batch_size": 3,
+        "learning_rate": 1e-5,
+        "patience": 5,
+        "seed": 0,
+        "model_arguments": {"widths": [2, 4], "dropout": 0.25},
+        "loss_arguments": {"smooth": 1e-5},
+    }
+    assert isinstance(train["learning_rate"], float)
+    assert made.read("inference")["image_size"] == [48, 32]
+    tensors = made.metadata["network_data_format"]
+    assert (
+        tensors["inputs"]["image"]["spatial_shape"] == tensors["outputs"]["pred"]["spatial_shape"] == [48, 32]
+    )
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Choice("kvasir_seg", "unet", "iou_focal"),
+        Choice("kvasir_seg", "unetplusplus", "dice_bce"),
+        Choice("busi_benign", "unet", "dice_bce"),
+    ],
+)
+def test_siblings_differ_in_few_lines(choice: Choice, tmp_path: Path) -> None:
+    first = compose(Choice("kvasir_seg", "unet", "dice_bce"), tmp_path, prepared=tmp_path)
+    if choice.dataset == "kvasir_seg":
+        assert 0 < changed(first, compose(choice, tmp_path, prepared=tmp_path)) <= 15
+    else:
+        second = compose(choice, tmp_path, prepared=tmp_path)
+        configs = [f for f in LAYOUT if f.endswith("yaml")]
+        before, after = texts(first), texts(second)
+        assert (
+            sum(
+                a != b
+                for f in configs
+                for a, b in zip(before[f].splitlines(), after[f].splitlines(), strict=True)
+            )
+            <= 5
+        )
+
+
+def test_nothing_of_this_machine_is_in_it(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("USER", "LOGNAME", "HOSTNAME"):
+        monkeypatch.setenv(name, "somebody77")
+    made = compose(CHOICE, tmp_path, SMALL, prepared=project / "prepared")
+    for file, text in texts(made).items():
+        for secret in ("somebody77", str(project), str(tmp_path), f"{Path.home()}/", "/home/", "/tmp/"):
+            assert secret not in text, file
+
+
+def test_metadata_say_what_it_is(original: Bundle) -> None:
+    metadata = original.metadata
+    assert metadata["version"] in metadata["changelog"]
+    assert metadata["medseg"] == CHOICE.facts()
+    assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 1
+    assert list(metadata["network_data_format"]["outputs"]["pred"]["channel_def"]) == ["0", "1"]
+
+
+def test_oldest_versions_are_those_medseg_declares(original: Bundle) -> None:
+    from importlib.metadata import requires
+
+    declared = set(requires("medseg") or ())
+    assert f"monai>={original.metadata['monai_version']}" in declared
+    assert f"torch>={original.metadata['pytorch_version']}" in declared
+
+
+def test_colour_data_sets_are_read_in_colour(tmp_path: Path) -> None:
+    made = compose(Choice("kvasir_seg", "unet", "dice"), tmp_path, prepared=tmp_path)
+    assert made.read("inference")["image_mode"] == "RGB"
+    assert made.metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 3
+
+
+@pytest.mark.parametrize("name", ["2017", "on", "null", "1e5"])
+def test_a_data_set_whose_name_looks_like_a_yaml_value(name: str, project: Path, tmp_path: Path) -> None:
+    index = read_index(index_path("discs", project / "prepared"))
+    write_index(replace(index, dataset=name), index_path(name, tmp_path / "prepared"))
+    made = compose(replace(CHOICE, dataset=name), tmp_path, SMALL, prepared=tmp_path / "prepared")
+    assert made.read("train")["dataset_name"] == name
+
+
+@pytest.mark.parametrize(
+    ("choice", "settings", "message"),
+    [
+        (Choice("disc", "unet", "dice"), SMALL, "unknown data set 'disc'. Did you mean 'discs'"),
+        (Choice("../discs", "unet", "dice"), SMALL, "unknown data set"),
+        (Choice("discs", "unett", "dice"), SMALL, "unknown model 'unett'. Did you mean 'unet'"),
+        (Choice("discs", "unet", "dise"), SMALL, "unknown loss 'dise'. Did you mean 'dice'"),
+        (
+            Choice("discs", "unet", "dice", "vanila"),
+            SMALL,
+            "unknown augment.* 'vanila'. Did you mean 'vanilla'",
+        ),
+        (Choice("discs", "unet", "dice", preprocess=("clahee",)), SMALL, "unknown transform 'clahee'"),
+        (CHOICE, replace(SMALL, model_arguments={"wide": 3}), "model 'unet': .*wide.*it takes"),
+        (CHOICE, replace(SMALL, model_arguments={"widths": [0]}), "model 'unet': widths must be"),
+        (CHOICE, replace(SMALL, loss_arguments={"alpha": 3}), "loss 'dice_bce': .*alpha.*it takes"),
+        (CHOICE, replace(SMALL, image_size=(33, 32)), "divisible by 2; image_size is 33 x 32.* 32 x 32"),
+        (CHOICE, Settings(image_size=(250, 40)), "divisible by 16; image_size is 250 x 40.* 256 x "),
+    ],
+)
+def test_refusals_leave_nothing_behind(choice, settings, message: str, project: Path, tmp_path: Path) -> None:
+    with pytest.raises(MedsegError, match=message) as caught:
+        compose(choice, tmp_path / "bundles", settings, prepared=project / "prepared")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_the_divisor_is_that_of_the_model_with_its_widths(project: Path, tmp_path: Path) -> None:
+    deep = replace(SMALL, image_size=(24, 24), model_arguments={"widths": [2, 2, 2, 2]})
+    assert compose(CHOICE, tmp_path, deep, prepared=project / "prepared").read("train")["image_size"] == [
+        24,
+        24,
+    ]
+    deeper = replace(deep, model_arguments={"widths": [2, 2, 2, 2, 2]})
+    with pytest.raises(MedsegError, match="divisible by 16"):
+        compose(replace(CHOICE, loss="dice"), tmp_path, deeper, prepared=project / "prepared")
+
+
+def test_a_failure_while_writing_leaves_nothing_behind(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *arguments: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="no space left"):
+        compose(CHOICE, tmp_path, SMALL, prepared=project / "prepared")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_bundle_is_not_touched(project: Path, tmp_path: Path) -> None:
+    made = compose(CHOICE, tmp_path, SMALL, prepared=project / "prepared")
+    (made.root / "mine.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(MedsegError, match=r"discs__unet__dice_bce exists"):
+        compose(CHOICE, tmp_path, SMALL, prepared=project / "prepared")
+    assert (made.root / "mine.txt").is_file()
+    assert [p.name for p in tmp_path.iterdir()] == [made.name]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 3}, "unknown setting 'epoch'. Did you mean 'epochs'"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"epochs": 2.5}, "epochs=2.5"),
+        ({"epochs": True}, "epochs=True"),
+        ({"epochs": "many"}, "epochs='many'"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf"),
+        ({"seed": -1}, "seed=-1"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"image_size": True}, "image_size=True"),
+        ({"image_size": [32]}, r"image_size=\[32\]"),
+        ({"image_size": [32.0, 32]}, "image_size="),
+        ({"model_arguments": 3}, "model_arguments=3: give a mapping"),
+    ],
+)
+def test_settings_that_cannot_be(values: dict[str, object], message: str) -> None:
+    with pytest.raises(MedsegError, match=message):
+        settings_from(values)
+
+
+def test_settings_that_can_be() -> None:
+    assert settings_from({"image_size": 64}).image_size == (64, 64)
+    assert settings_from({"image_size": [64, 32]}).image_size == (64, 32)
+    assert settings_from({"seed": 0}).seed == 0
+    assert settings_from({"learning_rate": 1}).learning_rate == 1
+    assert settings_from({}) == Settings()
+
+
+def test_configs_are_read_by_yaml_as_monai_does(original: Bundle) -> None:
+    for path in original.root.glob("configs/*.yaml"):
+        assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
