@@ -37,4 +37,6 @@ napoleon_custom_sections = ["Shape"]
 
 html_math_renderer = "mathml"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["medseg.css"]
 html_title = f"medseg {__version__}"

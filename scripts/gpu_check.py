@@ -15,12 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
 import gpu_wheels
-from gpu_report import Rows, markdown, replace, tail, test_rows
+from gpu_report import markdown, replace
+from gpu_steps import Step, plan, stopped_after, tail, test_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "scripts" / "bench"
@@ -35,44 +36,6 @@ DATASETS = {
     "foot-ulcer": "foot_ulcer",
     "busi": "busi_benign",
 }
-
-
-@dataclass
-class Step:
-    """One thing to run, and what came of it.
-
-    Args:
-        name: what ``--steps`` calls it.
-        title: its heading in the report.
-        limit: seconds after which it is stopped.
-        status: ``not run``, ``running``, ``ok``, ``failed``, ``overtime`` or ``skipped``.
-        seconds: that it took.
-        reason: why it is not ok.
-        rows: its figures.
-        tail: the end of its output, if it is not ok.
-    """
-
-    name: str
-    title: str
-    limit: float
-    status: str = "not run"
-    seconds: float = 0.0
-    reason: str = ""
-    rows: Rows = field(default_factory=list)
-    tail: list[str] = field(default_factory=list)
-
-
-def plan() -> list[Step]:
-    """The steps in their order; the last takes the time that is left."""
-    return [
-        Step("install", "Packages installed from wheels", 90),
-        Step("environment", "Machine", 60),
-        Step("tests", "CUDA tests", 150),
-        Step("training_tiny", "Training loop, tiny U-Net (8, 16, 32)", 100),
-        Step("training_full", "Training loop, the full U-Net (64 to 1024)", 110),
-        Step("epochs", "The study's settings (224 x 224, batch 8)", 110),
-        Step("real", "Real images, the study's settings", 600),
-    ]
 
 
 class Check:
@@ -141,8 +104,9 @@ class Check:
     def python(self, step: Step, *words: object, rows: Path | None = None) -> str:
         """Run the machine's Python on the checkout, and read the rows that it leaves; its standard output."""
         path = os.pathsep.join([str(ROOT), str(self.site)])
-        quiet = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.scratch), **quiet}
+        own = {"TMPDIR": str(self.scratch), "PYTHONPYCACHEPREFIX": str(self.scratch / "pycache")}
+        quiet = {"PYTHONUNBUFFERED": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        environment = {**os.environ, "PYTHONPATH": path, **own, **quiet}
         command = [self.arguments.python, *map(str, words)]
         files = [self.scratch / f"{step.name}.{end}" for end in ("out", "err")]
         try:
@@ -155,19 +119,15 @@ class Check:
                 step.rows = json.loads(rows.read_text(encoding="utf-8"))
         if code:
             step.tail = tail(files)
-            step.status, step.reason = (
-                "failed",
-                f"exit code {code}: {step.tail[-1] if step.tail else 'no output'}",
-            )
+            last = step.tail[-1] if step.tail else "no output"
+            step.status, step.reason = "failed", f"exit code {code}: {last}"
         return files[0].read_text(encoding="utf-8", errors="replace")
 
     def install(self, step: Step) -> None:
         """The wheels, and medseg's metadata."""
         wheels = self.arguments.wheels
         if wheels and not any(wheels.glob("*.whl")):
-            raise FileNotFoundError(
-                f"no wheel in {wheels}; fill it with scripts/gpu-check --collect {wheels}"
-            )
+            raise FileNotFoundError(f"no wheel in {wheels}; run scripts/gpu-check --collect {wheels}")
         names = gpu_wheels.install(wheels, self.site, self.arguments.python)
         step.rows = [{"wheels": len(names), "folder": str(wheels) if wheels else "none: as the machine is"}]
 
@@ -181,17 +141,10 @@ class Check:
 
     def tests(self, step: Step) -> None:
         """The tests marked ``cuda``, read from pytest's running report so that a stopped run keeps its results."""
-        options = [
-            "-v",
-            "-o",
-            "addopts=",
-            "--strict-markers",
-            "--import-mode=importlib",
-            "-p",
-            "no:cacheprovider",
-        ]
-        folder = ["--basetemp", self.scratch / "pytest", "--rootdir", ROOT, "-c", ROOT / "setup.cfg"]
-        words = ["-m", "pytest", *options, *folder, "-m", "cuda", ROOT / "tests" / "cuda"]
+        where = ROOT / "tests" / "cuda" / ("test_cuda_metrics.py" if self.small else "")
+        options = ["-v", "-o", "addopts=", "--strict-markers", "--import-mode=importlib"]
+        folders = ["--basetemp", self.scratch / "pytest", "--rootdir", ROOT, "-c", ROOT / "setup.cfg"]
+        words = ["-m", "pytest", *options, *folders, "-p", "no:cacheprovider", "-m", "cuda", where]
         try:
             self.python(step, *words)
         finally:
@@ -217,11 +170,10 @@ class Check:
     def epochs(self, step: Step) -> None:
         """Seconds per epoch and peak memory."""
         file = self.scratch / "epochs.json"
-        toy = ["--widths", "4", "8", "--epochs", "2", "--images", "30", "--size", "32"]
+        toy = ["--models", "unet", "--widths", "4", "8", "--epochs", "2", "--images", "30", "--size", "32"]
         size = toy if self.small else []
-        self.python(
-            step, BENCH / "epochs.py", *size, "--device", self.arguments.device, "--json", file, rows=file
-        )
+        words = [BENCH / "epochs.py", *size, "--device", self.arguments.device, "--json", file]
+        self.python(step, *words, rows=file)
 
     def real(self, step: Step) -> None:
         """U-Net on one set of real images, for as many epochs as fit into the time that is left."""
@@ -230,14 +182,8 @@ class Check:
             return
         folder, dataset = find_dataset(self.arguments.data)
         name, bundles = f"{dataset}__unet__dice_bce", self.scratch / "bundles"
-        places = [
-            "--bundles",
-            bundles,
-            "--prepared",
-            self.scratch / "prepared",
-            "--tracking-uri",
-            self.tracking_uri(),
-        ]
+        places = ["--bundles", bundles, "--prepared", self.scratch / "prepared"]
+        places += ["--tracking-uri", self.tracking_uri()]
         epochs = 1 if self.small else self.epochs_that_fit()
         toy = ["--set", "image_size=32", "--set", "model_arguments={widths: [4, 8]}"] if self.small else []
         words = ["bundle", "run", name, "--data", folder, *places, "--device", self.arguments.device, *toy]
@@ -285,26 +231,6 @@ class Check:
             (row["is"] for row in self.step("environment").rows if row["what"] == "card"),
             "card not known yet",
         )
-
-
-def stopped_after(
-    limit: float, command: list[str], files: list[Path], env: dict[str, str], folder: Path
-) -> int:
-    """Run a command with its output in two files, and end it with all its children when its time is up.
-
-    Raises:
-        TimeoutExpired: it was stopped.
-    """
-    with files[0].open("wb") as out, files[1].open("wb") as err:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=err, env=env, cwd=folder, preexec_fn=os.setpgrp
-        )
-        try:
-            return process.wait(timeout=max(1.0, limit))
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
 
 def find_dataset(folder: Path) -> tuple[Path, str]:

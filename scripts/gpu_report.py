@@ -1,30 +1,11 @@
-"""The reports of scripts/gpu-check: what steps printed becomes rows, and rows become Markdown."""
+"""The reports of scripts/gpu-check: rows become Markdown, and files are replaced at once."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-#: lines of output that are kept of a step that is not ok
-TAIL = 40
 Rows = list[dict[str, Any]]
-
-
-def tail(files: list[Path]) -> list[str]:
-    """The last lines of what a step said, standard error last."""
-    texts = [file.read_text(encoding="utf-8", errors="replace").rstrip() for file in files]
-    return [line for text in texts for line in text.splitlines()[-TAIL:]]
-
-
-def test_rows(output: str) -> Rows:
-    """A row per test of pytest's verbose report, with the reason of those that did not pass."""
-    pattern = r"^(\S*?)(\w+\.py::\S.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b ?(\(.*)?"
-    reasons = dict(re.findall(r"^(?:FAILED|ERROR) \S*?(\w+\.py::\S+) - (.*)$", output, re.M))
-    return [
-        {"test": test, "result": result.lower(), "reason": reasons.get(test, skipped.strip("() "))}
-        for _, test, result, skipped in re.findall(pattern, output, re.M)
-    ]
 
 
 def markdown(content: dict[str, Any]) -> str:
@@ -41,7 +22,7 @@ def markdown(content: dict[str, Any]) -> str:
         if step["rows"] or step["tail"]:
             lines += [f"## {step['title']}", ""]
             lines += [*tests_in_short(step["rows"]), *table(step["rows"]), ""] if step["rows"] else []
-            lines += ["```", *step["tail"][-TAIL:], "```", ""] if step["tail"] else []
+            lines += ["```", *step["tail"], "```", ""] if step["tail"] else []
     return "\n".join(lines)
 
 

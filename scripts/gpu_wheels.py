@@ -20,67 +20,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 #: what the machine has: torch and what came with it, and what its image holds besides
-GIVEN = frozenset(
-    [
-        "aiohttp",
-        "annotated-doc",
-        "anyio",
-        "attrs",
-        "certifi",
-        "charset-normalizer",
-        "click",
-        "cloudpickle",
-        "cycler",
-        "filelock",
-        "fsspec",
-        "h11",
-        "hypothesis",
-        "idna",
-        "iniconfig",
-        "jinja2",
-        "joblib",
-        "kiwisolver",
-        "lazy-loader",
-        "markdown-it-py",
-        "markupsafe",
-        "matplotlib",
-        "narwhals",
-        "networkx",
-        "numpy",
-        "opencv-python-headless",
-        "packaging",
-        "pandas",
-        "pillow",
-        "pluggy",
-        "protobuf",
-        "pyarrow",
-        "pygments",
-        "pyparsing",
-        "pytest",
-        "pytest-xdist",
-        "python-dateutil",
-        "pyyaml",
-        "requests",
-        "rich",
-        "scikit-image",
-        "scikit-learn",
-        "scipy",
-        "six",
-        "sortedcontainers",
-        "sympy",
-        "threadpoolctl",
-        "tifffile",
-        "timm",
-        "torch",
-        "torchvision",
-        "tqdm",
-        "triton",
-        "typing-extensions",
-        "urllib3",
-        "werkzeug",
-        "zipp",
-    ]
-)
+MACHINE = """
+aiohttp annotated-doc anyio attrs certifi charset-normalizer click cloudpickle cycler filelock fsspec h11
+hypothesis idna iniconfig jinja2 joblib kiwisolver lazy-loader markdown-it-py markupsafe matplotlib
+narwhals networkx numpy opencv-python-headless packaging pandas pillow pluggy protobuf pyarrow pygments
+pyparsing pytest pytest-xdist python-dateutil pyyaml requests rich scikit-image scikit-learn scipy six
+sortedcontainers sympy threadpoolctl tifffile timm torch torchvision tqdm triton typing-extensions
+urllib3 werkzeug zipp
+"""
+GIVEN = frozenset(MACHINE.split())
 #: what the CUDA tests import besides medseg's own requirements
 EXTRA = ("pytest>=8.0",)
 PYTHON = "3.12"
@@ -188,7 +136,7 @@ def install(wheels: Path | None, site: Path, python: str) -> list[str]:
             str(site),
             *map(str, files),
         ]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, timeout=120)
     _write_metadata(site)
     return [path.name for path in files]
 

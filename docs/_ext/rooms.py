@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 from medseg.augmentations import AUGMENTATIONS
 from medseg.data.datasets import DATASETS
 from medseg.data.spec import DatasetSpec
@@ -112,6 +114,13 @@ def plain(app: Any, ctx: Any, lines: list[str]) -> None:
         lines[i] = re.sub(r"PosixPath\('(.*?)'\)", r"'\1'", line)
 
 
+def dashes(app: Any, doctree: nodes.document) -> None:
+    """Turn the two hyphens that Sphinx sets behind a parameter into a dash; those of options stay."""
+    for text in list(doctree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
+
+
 def write_pages(app: Any) -> None:
     """Write the pages that changed into ``generated/``, and remove those of rooms that are no more."""
     folder = Path(app.srcdir) / "generated"
@@ -128,5 +137,6 @@ def write_pages(app: Any) -> None:
 
 def setup(app: Any) -> dict[str, bool]:
     app.connect("builder-inited", write_pages)
+    app.connect("doctree-read", dashes)
     app.connect("sphinx-click-process-options", plain)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,9 +7,8 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.augmentations import AUGMENTATIONS
 from medseg.bundle.choice import Choice
@@ -20,6 +19,9 @@ from medseg.errors import MedsegError
 from medseg.losses import LOSSES
 from medseg.models import MODELS
 from medseg.transforms import TRANSFORMS
+
+if TYPE_CHECKING:  # Python 3.10 lacks the module
+    from importlib.resources.abc import Traversable
 
 
 def compose(choice: Choice, folder: Path, settings: Settings | None = None, *, prepared: Path) -> Bundle:

@@ -145,6 +145,7 @@ def _decode(path: Path) -> np.ndarray:
         KeyError,
         TypeError,
         struct.error,
+        tifffile.TiffFileError,  # a ValueError in newer releases only
     ) as error:
         raise FileFault(path, f"cannot be read ({error})", "replace it") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:

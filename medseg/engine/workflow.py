@@ -98,7 +98,8 @@ def run(bundle: Bundle, options: Options, *, resume: bool = False, overwrite: bo
         )
     if done:
         return folder
-    if before.get("status") != "trained" or not (folder / "model.pt").is_file():
+    trained = "best_val_dice" in before and (folder / "model.pt").is_file()
+    if not trained:
         _remember(folder, before, options.overrides)
         _guarded(bundle, folder, ("train",), {**options.as_config(bundle), "resume": resume})
     _guarded(bundle, folder, ("train", "evaluate"), options.as_config(bundle))

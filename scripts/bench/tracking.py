@@ -10,8 +10,9 @@ A round stands for ``SEND_EVERY`` seconds of training (20), in which ``--epochs`
   step, and one for every epoch;
 - MLFlowHandler, epochs only: the same with ``iteration_log=False``.
 
-Each way has a store of its own. Afterwards all must hold the same curves of the epochs, or the bench stops. Times are
-medians of wall time, for which a training stands still; the share is that of the round's 20 seconds. With fewer, longer
+Each way has a store of its own. Afterwards each must hold the same curves of the epochs, or the bench stops. Times are
+medians; the share is that of the round's 20 seconds. Wall time is what a training stands still for; on a machine where
+others work it counts their time too, so ratios are of processor time, which counts no waiting for the disk. With fewer, longer
 epochs medseg sends at most once in each, so that its share can only fall.
 """
 
@@ -27,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 Values = dict[str, float]
 Round = Callable[[list[Values]], None]
+#: name -> epoch -> value
+Curves = dict[str, dict[int, float]]
 FACTS = {
     "dataset": "bench",
     "model": "unet",
@@ -48,6 +51,13 @@ FACTS = {
     "split": "holdout",
     "repeat": 0,
 }
+
+
+class Seconds(NamedTuple):
+    """Time of one round."""
+
+    cpu: float
+    wall: float
 
 
 def epoch_values(epoch: int) -> Values:
@@ -117,8 +127,8 @@ def by_handler(folder: Path, uri: str, steps: int) -> Round:
     return run
 
 
-def stored(uri: str) -> dict[str, dict[int, float]]:
-    """The curves of the epochs that a store holds: name -> epoch -> value."""
+def stored(uri: str) -> Curves:
+    """The curves of the epochs that a store holds."""
     client = tracking.connect(uri)
     (run,) = client.search_runs([tracking.experiment_id(client, uri, "bench")])
     return {name: history(client, run.info.run_id, name) for name in curve(epoch_values(1))}
@@ -129,8 +139,8 @@ def history(client: MlflowClient, run_id: str, name: str) -> dict[int, float]:
     return {metric.step: metric.value for metric in client.get_metric_history(run_id, name)}
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, list[float]], float]:
-    """Seconds of each round by each way, and of medseg's first message, which makes experiment and run."""
+def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Round], dict[str, str]]:
+    """Every way, and the address of its store, a copy of one empty database."""
     tracking.connect(f"sqlite:///{folder / 'empty.db'}")
     makers: dict[str, Callable[[Path, str], Round]] = {
         "medseg": by_medseg,
@@ -145,44 +155,60 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, list
         shutil.copy(folder / "empty.db", place / "mlflow.db")
         uris[way] = f"sqlite:///{place / 'mlflow.db'}"
         ways[way] = make(place, uris[way])
-    rounds: list[dict[str, float]] = []
-    for number in range(arguments.rounds + 1):
-        first = 1 + number * arguments.epochs
-        epochs = [epoch_values(epoch) for epoch in range(first, first + arguments.epochs)]
-        rounds.append({})
-        for way, run in ways.items():
-            began = time.perf_counter()
-            run(epochs)
-            rounds[-1][way] = time.perf_counter() - began
-    expected = stored(uris["medseg"])
-    if set(expected["val_dice"]) != set(range(1, 1 + (arguments.rounds + 1) * arguments.epochs)):
-        sys.exit("medseg's store lacks epochs, so its time says nothing")
-    for way, uri in uris.items():
-        if stored(uri) != expected:
-            sys.exit(f"the curves of {way} and medseg differ, so their times say nothing")
-    return {way: [seconds[way] for seconds in rounds[1:]] for way in ways}, rounds[0]["medseg"]
+    return ways, uris
 
 
-def report(seconds: dict[str, list[float]], first: float) -> list[dict[str, Any]]:
+def measure(ways: dict[str, Round], rounds: int, epochs: int) -> dict[str, list[Seconds]]:
+    """Time of each round by each way; every round starts with another way."""
+    names = list(ways)
+    seconds: dict[str, list[Seconds]] = {way: [] for way in names}
+    for number in range(rounds):
+        values = [epoch_values(epoch) for epoch in range(1 + number * epochs, 1 + (number + 1) * epochs)]
+        first = number % len(names)
+        for way in names[first:] + names[:first]:
+            cpu, wall = time.process_time(), time.perf_counter()
+            ways[way](values)
+            seconds[way].append(Seconds(time.process_time() - cpu, time.perf_counter() - wall))
+    return seconds
+
+
+def check(curves: dict[str, Curves], epochs: int) -> None:
+    """Stop the bench if a store lacks values or holds other values than it was given."""
+    names = curve(epoch_values(1))
+    expected = {
+        name: {epoch: curve(epoch_values(epoch))[name] for epoch in range(1, epochs + 1)} for name in names
+    }
+    for way, held in curves.items():
+        if held != expected:
+            sys.exit(
+                f"{way}: its store does not hold the curves of {epochs} epochs, so its time says nothing"
+            )
+
+
+def report(seconds: dict[str, list[Seconds]]) -> list[dict[str, Any]]:
     """One row per way; the ratio is to medseg in the same round."""
     rows = []
     quarter = max(1, len(seconds["medseg"]) // 4)
-    print(f"medseg's first message, which makes the run: {1000 * first:.0f} ms")
     for way, values in seconds.items():
-        ratios = [value / ours for value, ours in zip(values, seconds["medseg"], strict=True)]
+        cpu = [value.cpu for value in values]
+        ratios = [value / ours.cpu for value, ours in zip(cpu, seconds["medseg"], strict=True)]
+        wall = statistics.median(value.wall for value in values)
         row = {
             "way": way,
-            "ms": 1000 * statistics.median(values),
-            "ms_early": 1000 * statistics.median(values[:quarter]),
-            "ms_late": 1000 * statistics.median(values[-quarter:]),
-            "share": statistics.median(values) / SEND_EVERY,
+            "cpu_ms": 1000 * statistics.median(cpu),
+            "cpu_ms_early": 1000 * statistics.median(cpu[:quarter]),
+            "cpu_ms_late": 1000 * statistics.median(cpu[-quarter:]),
+            "wall_ms": 1000 * wall,
+            "cpu_share": statistics.median(cpu) / SEND_EVERY,
+            "wall_share": wall / SEND_EVERY,
             "ratio": statistics.median(ratios),
             "ratio_min": min(ratios),
             "ratio_max": max(ratios),
         }
         print(
-            f"{way:28} {row['ms']:8.1f} ms a round ({row['ms_early']:.1f} early, {row['ms_late']:.1f} late)"
-            f" {row['share']:8.3%} of training {row['ratio']:7.2f} of medseg"
+            f"{way:28} {row['cpu_ms']:7.1f} ms processor ({row['cpu_ms_early']:.1f} early,"
+            f" {row['cpu_ms_late']:.1f} late) {row['cpu_share']:7.2%}  {row['wall_ms']:7.1f} ms wall"
+            f" {row['wall_share']:7.2%}  {row['ratio']:6.2f} of medseg"
             f" ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
         )
         rows.append(row)
@@ -201,12 +227,16 @@ def main(command: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(command)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        seconds, first = measure(arguments, Path(folder))
-    rows = report(seconds, first)
+        ways, uris = prepare(arguments, Path(folder))
+        seconds = measure(ways, arguments.rounds + 1, arguments.epochs)
+        check({way: stored(uri) for way, uri in uris.items()}, (arguments.rounds + 1) * arguments.epochs)
+    first = seconds["medseg"][0]
+    print(f"medseg's first message, which makes the run: {1000 * first.cpu:.0f} ms processor")
+    rows = report({way: values[1:] for way, values in seconds.items()})
     if arguments.json:
         settings = vars(arguments) | {"json": None, "send_every_s": SEND_EVERY}
         arguments.json.write_text(
-            json.dumps({"settings": settings, "first_message_s": first, "results": rows}, indent=2)
+            json.dumps({"settings": settings, "first_message_cpu_s": first.cpu, "results": rows}, indent=2)
         )
 
 

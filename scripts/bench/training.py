@@ -237,7 +237,9 @@ def report(seconds: dict[str, list[float]], images: int, arguments: argparse.Nam
         for name, values in seconds.items()
     }
     widths = ",".join(map(str, arguments.widths))
-    print(f"U-Net ({widths}), {arguments.size} pixels, batch {BATCH}, {arguments.device}, {arguments.rounds} rounds")
+    print(
+        f"U-Net ({widths}), {arguments.size} pixels, batch {BATCH}, {arguments.device}, {arguments.rounds} rounds"
+    )
     for name, row in rows.items():
         spread = f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}"
         print(f"{name:8} {row['images_per_s']:8.1f} images/s   {row['ratio_to_bare']:.3f} of bare ({spread})")

@@ -18,7 +18,7 @@ from medseg.data.index_file import index_path, write_index
 
 CHOICE = Choice("discs", "unet", "dice_bce")
 SETTINGS = Settings(
-    image_size=(32, 32), epochs=2, batch_size=4, learning_rate=1e-2, model_arguments={"widths": [4, 8]}
+    image_size=(32, 32), epochs=8, batch_size=4, learning_rate=2e-2, model_arguments={"widths": [4, 8]}
 )
 
 

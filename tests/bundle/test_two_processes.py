@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -21,7 +20,7 @@ from medseg.metrics import METRICS
 from medseg.metrics.overlap import binarise, confusion
 from medseg.models import MODELS
 
-EPOCHS = 2
+EPOCHS = 6
 #: MONAI's command line, that also writes down which samples this process is given
 PROCESS = """
 import json, os, runpy, sys
@@ -116,4 +115,4 @@ def test_validation_dice_is_that_of_one_process(run: Bundle, project: Path) -> N
         counts = confusion(binarise(network.eval()(batch["image"].float() / 255)), batch["label"])
     record = json.loads((run.run_folder(0) / "run.json").read_text(encoding="utf-8"))
     assert record["best_val_dice"] == pytest.approx(float(METRICS["dice"].build(counts).mean()), abs=1e-6)
-    assert np.isfinite(record["best_val_dice"])
+    assert record["best_val_dice"] > 0.1

@@ -100,6 +100,20 @@ def test_a_finished_repeat_is_not_trained_again_by_accident(bundle: Bundle):
     assert (folder / "model.pt").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.parametrize("status", ["trained", "done", "failed"])
+def test_a_run_that_ended_before_its_cases_were_written_is_only_evaluated(bundle: Bundle, status: str):
+    folder = workflow.run(bundle, options())
+    cases, stamp = (folder / "cases.csv").read_text(), (folder / "model.pt").stat().st_mtime_ns
+    (folder / "cases.csv").unlink()
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "status": status, "error": "a full disk"}))
+    with pytest.raises(MedsegError, match="--resume goes on"):
+        workflow.run(bundle, options())
+    workflow.run(bundle, options(), resume=True)
+    assert (folder / "cases.csv").read_text() == cases
+    assert (folder / "model.pt").stat().st_mtime_ns == stamp
+
+
 def test_resume_refuses_other_overrides(bundle: Bundle):
     workflow.run(bundle, options(overrides={"seed": 1}))
     with pytest.raises(MedsegError, match="other --set values"):
