@@ -92,7 +92,13 @@ class Bundle:
 
 
 def run_folder(root: str, repeat: int, split: str = "holdout") -> str:
-    """Where a bundle at ``root`` keeps a repeat: ``repeats/<k>``, of another split than holdout ``repeats/<split>-<k>``."""
+    """Where a bundle keeps a repeat: ``repeats/<k>``, and ``repeats/<split>-<k>`` for another split than holdout.
+
+    Args:
+        root: the bundle's folder.
+        repeat: number of the repeat, from 0.
+        split: name of the split.
+    """
     return f"{root}/repeats/{repeat}" if split == "holdout" else f"{root}/repeats/{split}-{repeat}"
 
 
