@@ -81,9 +81,10 @@ def tail(files: list[Path]) -> list[str]:
 
 def test_rows(output: str) -> Rows:
     """A row per test of pytest's verbose report, with the reason of those that did not pass."""
-    pattern = r"^(\S*?)(\w+\.py::\S.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b ?(\(.*)?"
+    results = r"PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS"
+    pattern = rf"^\S*?(\w+\.py::\S.*?) ({results})\b *(?:\((.*?)\))? *(?:\[ *\d+%\])?$"
     reasons = dict(re.findall(r"^(?:FAILED|ERROR) \S*?(\w+\.py::\S+) - (.*)$", output, re.M))
     return [
-        {"test": test, "result": result.lower(), "reason": reasons.get(test, skipped.strip("() "))}
-        for _, test, result, skipped in re.findall(pattern, output, re.M)
+        {"test": test, "result": result.lower(), "reason": reasons.get(test, skipped)}
+        for test, result, skipped in re.findall(pattern, output, re.M)
     ]

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 
 from medseg import losses, metrics, models
@@ -151,7 +150,7 @@ def test_loss_computes_in_float32(name: str, dtype: torch.dtype, labelled: Tenso
 def test_loss_takes_several_outputs_through_monai(name: str, labelled: Tensor) -> None:
     outputs = tuple(torch.randn(labelled.shape) for _ in range(3))
     loss = losses.build(name)
-    wrapped = DeepSupervisionLoss(loss, weights=[1.0, 0.5, 2.0])
+    wrapped = losses.WeightedOutputs(loss, weights=[1.0, 0.5, 2.0])
     expected = loss(outputs[0], labelled) + 0.5 * loss(outputs[1], labelled) + 2 * loss(outputs[2], labelled)
     torch.testing.assert_close(wrapped(outputs, labelled), expected)
     torch.testing.assert_close(wrapped(outputs[0], labelled), loss(outputs[0], labelled))
@@ -234,7 +233,7 @@ def outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 def training_loss(network: nn.Module, images: Tensor, target: Tensor) -> Tensor:
     """The loss of all outputs, with the same values dropped each time."""
     torch.manual_seed(1)
-    loss = DeepSupervisionLoss(losses.build("dice_bce"), weights=models.output_weights(network))
+    loss = losses.WeightedOutputs(losses.build("dice_bce"), weights=models.output_weights(network))
     return loss(outputs(network, images), target)
 
 

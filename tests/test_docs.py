@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documentation, built from a copy so that the checkout stays as it is."""
-    for module in ("sphinx", "furo", "myst_parser", "sphinx_click"):
+    for module in ("sphinx", "furo", "myst_parser", "sphinx_click", "latex2mathml"):
         pytest.importorskip(module, reason="the documentation needs medseg[docs]")
     top = tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "docs", top / "docs", ignore=shutil.ignore_patterns("_build", "generated"))
@@ -49,6 +49,38 @@ def test_every_command_has_its_section(html: Path) -> None:
     for name in COMMANDS:
         assert re.search(rf"<h[23]>{name}<", text)
     assert "PosixPath" not in text
+
+
+def test_pages_load_nothing_from_elsewhere(html: Path) -> None:
+    pages = list(html.rglob("*.html"))
+    assert len(pages) > 10
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"<(?:script|img|iframe)[^>]*\ssrc=[\"'](?:https?:)?//", text), page
+        assert not re.search(r"<link[^>]*stylesheet[^>]*href=[\"'](?:https?:)?//", text), page
+
+
+def test_formulas_are_set_in_the_page(html: Path) -> None:
+    text = (html / "generated" / "losses.html").read_text(encoding="utf-8")
+    dice = text[text.index("<h2>dice<") : text.index("<h2>dice_bce<")]
+    (formula,) = re.findall(r'<div class="math">(.*?)</div>', dice, re.DOTALL)
+    assert "<mfrac>" in formula and r"\frac" not in formula
+
+
+def test_the_readme_names_what_there_is() -> None:
+    rows = dict(
+        re.findall(r"^\| ([a-z ,]+?) \| (.*) \|$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    )
+    for row, room in (("losses", LOSSES), ("models", MODELS)):
+        assert sorted(re.findall(r"`(\w+)`", rows[row])) == room.names()
+    assert sorted(re.findall(r"`(\w+)`", rows["data sets"])) == DATASETS.names()
+
+
+def test_the_pictures_of_the_readme_are_there_and_small() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text("utf-8"))
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert 1_000 < (ROOT / picture).stat().st_size < 300_000
 
 
 def shown(page: str) -> str:

@@ -31,29 +31,26 @@ def medseg(*arguments: object) -> str:
 def test_two_losses_from_files_to_ranking(workspace: Path) -> None:
     pattern = ["--images", "images/*.png", "--masks", "masks/{stem}.png", "--group", "(?P<group>p[0-9]+)_"]
     medseg("data", "index", "mine", "--data", "source", *pattern, "--channels", 1)
-    medseg("data", "split", "mine", "--repeats", 2)
     options = ["--tracking-uri", "", "--quiet", "--device", "cpu", "--format", "json"]
     for setting in SETTINGS:
         options += ["--set", setting]
     dice = {}
     for loss in LOSSES:
-        for repeat in (0, 1):
-            rows = json.loads(medseg("bundle", "run", f"mine__unet__{loss}", "--repeat", repeat, *options))
-            dice[loss, repeat] = next(row["mean"] for row in rows if row["metric"] == "dice")
+        rows = json.loads(medseg("bundle", "run", f"mine__unet__{loss}", *options))
+        dice[loss] = next(row["mean"] for row in rows if row["metric"] == "dice")
     assert max(dice.values()) > 0.6, "the discs were not learnt"
 
     ranking = json.loads(medseg("rank", "--metric", "dice", "--format", "json"))
-    means = {loss: (dice[loss, 0] + dice[loss, 1]) / 2 for loss in LOSSES}
-    assert [row["contestant"] for row in ranking] == sorted(LOSSES, key=means.get, reverse=True)
+    assert [row["contestant"] for row in ranking] == sorted(LOSSES, key=dice.get, reverse=True)
     assert [row["points"] for row in ranking] == [3, 2]
     for row in ranking:
-        assert row["mine"] == pytest.approx(means[row["contestant"]], abs=1e-6)
+        assert row["mine"] == pytest.approx(dice[row["contestant"]], abs=1e-6)
 
     medseg("rank", "--metric", "dice,hd95", "-o", "ranking.md", "--plot", "ranking.png")
     assert (workspace / "ranking.md").read_text(encoding="utf-8").startswith("| loss |")
     assert (workspace / "ranking.png").stat().st_size > 1000
-    cases = pd.read_csv(f"bundles/mine__unet__{LOSSES[0]}/repeats/1/cases.csv", keep_default_na=False)
+    cases = pd.read_csv(f"bundles/mine__unet__{LOSSES[0]}/repeats/0/cases.csv", keep_default_na=False)
     assert list(cases.columns[: len(RUN_KEYS)]) == list(RUN_KEYS)
-    assert set(cases["repeat"]) == {1}
+    assert set(cases["repeat"]) == {0}
     assert {"case", "group"} <= set(cases) & set(COLUMNS)
     assert not (workspace / "mlruns").exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,6 +21,12 @@ def wide() -> pd.DataFrame:
             "dice": [0.5, 0.25], "hd95": [3.0, 9.0], "pixels": [10, 20],
         }
     )  # fmt: skip
+
+
+def test_numbers_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random(1000).tolist()
+    write_csv(pd.DataFrame({"dice": values}), tmp_path / "cases.csv")
+    assert read_csv(tmp_path / "cases.csv")["dice"].tolist() == values
 
 
 def test_atomic_write_replaces_the_file_at_once(tmp_path: Path) -> None:

@@ -85,7 +85,6 @@ def _files(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[st
     templates = files("medseg.bundle") / "templates"
     own = templates / "segmentation"
     knobs = _knobs(choice, settings, facts)
-    mode = "RGB" if facts["channels"] == 3 else "L"
     short = _yaml(
         {
             k: knobs[k]
@@ -96,13 +95,28 @@ def _files(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[st
         "configs/train.yaml": _yaml(knobs) + _text(own / "train.yaml"),
         "configs/evaluate.yaml": _text(own / "evaluate.yaml"),
         "configs/multi_gpu_train.yaml": _text(own / "multi_gpu_train.yaml"),
-        "configs/inference.yaml": short + f"image_mode: {mode}\n" + _text(own / "inference.yaml"),
+        "configs/inference.yaml": short + _yaml(reading(facts)) + _text(own / "inference.yaml"),
         "configs/logging.conf": _text(templates / "logging.conf"),
         "configs/metadata.json": json.dumps(metadata(choice, settings, facts), indent=2, ensure_ascii=False)
         + "\n",
         "docs/README.md": readme(_text(own / "README.md"), choice, settings, facts),
         "LICENSE": _text(templates / "LICENSE"),
     }
+
+
+def reading(facts: dict[str, Any]) -> dict[str, Any]:
+    """How inference reads a file: Pillow's mode, and the pixel value that becomes 1.
+
+    Raises:
+        MedsegError: Pillow has no mode for three channels of more than 8 bits.
+    """
+    deep = facts["depth"] != "uint8"
+    if deep and facts["channels"] == 3:
+        raise MedsegError(
+            f"{facts['title']}: 16-bit images are read as one channel; index them with --channels 1"
+        )
+    mode = "RGB" if facts["channels"] == 3 else "I" if deep else "L"
+    return {"image_mode": mode, "pixel_max": 65535 if deep else 255}
 
 
 def _text(path: Traversable) -> str:

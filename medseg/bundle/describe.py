@@ -32,11 +32,13 @@ def dataset_facts(dataset: str, prepared: Path) -> dict[str, Any]:
         known = [*DATASETS.names(), *(p.parent.name for p in prepared.glob("*/index.json"))]
         raise unknown("data set", dataset, known)
     source: Any = DATASETS.build(dataset) if dataset in DATASETS else read_index(own)
+    depth = read_index(own).depth if own.is_file() else "uint8"
     description = DATASETS[dataset].summary if dataset in DATASETS else f"The user's own data set {dataset}."
     return {
         "title": source.title,
         "description": description,
         "channels": source.channels,
+        "depth": depth,
         "labels": [asdict(label) for label in source.labels],
         "homepage": getattr(source, "homepage", ""),
         "licence": source.licence,

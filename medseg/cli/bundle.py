@@ -103,13 +103,16 @@ def list_(bundles: Path, fmt: str) -> None:
     emit(pd.DataFrame([_row(b) for b in bundles_in(bundles)], columns=_COLUMNS), fmt, f"Bundles in {bundles}")
 
 
-_COLUMNS = ["bundle", "dataset", "model", "loss", "augment", "preprocess", "repeats", "test Dice"]
+_COLUMNS = ["bundle", "dataset", "model", "loss", "augment", "preprocess", "repeats", "test Dice", "fault"]
 
 
 def _row(found: Bundle) -> dict[str, object]:
     from medseg.engine.record import read_run
 
-    facts = found.metadata.get("medseg", {})
+    try:
+        facts = found.metadata.get("medseg", {})
+    except MedsegError as error:  # one broken bundle must not hide the others
+        return {"bundle": found.name, "fault": str(error)}
     dice = [read_run(found.root / "repeats" / name).get("test", {}).get("dice") for name in found.finished()]
     known = [d for d in dice if d is not None]
     mean = sum(known) / len(known) if known else None

@@ -71,7 +71,9 @@ class PreparedPart(Dataset):
 
 def _taken(array: np.ndarray | torch.Tensor, where: Any) -> torch.Tensor:
     if not isinstance(array, torch.Tensor):
-        return torch.from_numpy(np.array(array[where]))
+        # a plain view: np.memmap's own indexing copies twice
+        plain = np.asarray(array)
+        return torch.from_numpy(np.array(plain[where]) if np.ndim(where) == 0 else plain[where])
     if np.ndim(where) == 0:
         return array[int(where)]
     indices = torch.as_tensor(where)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medseg.engine.device import seed_all
-from medseg.engine.record import RunRecord
+from medseg.engine.record import RunRecord, now
 from medseg.errors import MedsegError
 from medseg.results import atomic_write
 
@@ -254,6 +254,6 @@ class CaseResults:
         frame = pd.DataFrame({**facts, **values})
         draw(self.part, predictions, values["dice"], self.record.name, self.record.folder / "cases.png")
         means = {name: round(float(v.mean()), 6) for name, v in values.items()}
-        self.record.update(status="done", test=means, cases=len(frame))
+        self.record.update(status="done", test=means, cases=len(frame), ended=now())
         write_csv(frame, self.record.folder / "cases.csv")
         self.record.send(force=True)

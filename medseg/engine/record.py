@@ -77,17 +77,21 @@ class RunRecord:
 
     def start(self) -> None:
         """Write ``run.json`` for a run that begins or goes on."""
-        self.update(status="running", started=_now())
+        began = self.read().get("started") or now()
+        self.update(**self._base(), status="running", started=began)
 
     def update(self, **changes: Any) -> None:
-        """Change fields of ``run.json``, atomically."""
+        """Change fields of ``run.json``, atomically; what it was trained with stays."""
         if not self.active:
             return
-        base = {"name": self.name, "facts": self.facts, "settings": self.settings, "tags": self._tags}
-        content = {**self.read(), **base, "experiment": self.experiment, **changes}
+        content = {**self._base(), **self.read(), **changes}
         with atomic_write(self.folder / "run.json") as file:
             json.dump(content, file, indent=2)
             file.write("\n")
+
+    def _base(self) -> dict[str, Any]:
+        facts = {"name": self.name, "facts": self.facts, "settings": self.settings}
+        return {**facts, "tags": self._tags, "experiment": self.experiment}
 
     def add_epoch(self, values: dict[str, float]) -> None:
         """Keep the values of one epoch; they reach the disk with ``save_curves``."""
@@ -133,14 +137,15 @@ def read_run(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment, as ``run.json`` keeps it: UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _tags(samples: Any, network: nn.Module | None, device: torch.device | None) -> dict[str, str]:
     tags = {"code_version": code_version(), "torch_version": torch.__version__}
     if samples is not None:
-        tags |= {"data_fingerprint": samples.fingerprint, "split_fingerprint": samples.split_fingerprint}
+        tags |= {"data_fingerprint": samples.fingerprint, "split_fingerprint": samples.split_fingerprint[:16]}
         for part in ("training", "validation", "testing"):
             tags[f"cases_{part}"] = str(len(samples.part(part)))
     if network is not None:

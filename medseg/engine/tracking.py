@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import time
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +23,18 @@ MAX_METRICS = 1000
 MAX_PARAMS = 100
 #: what a run leaves as artifacts beside its configs
 ARTIFACTS = ("cases.csv", "curves.csv", "cases.png", "run.json")
+#: before a test metric's name; MLflow draws one section for each word before a slash
+TEST = "test/"
 #: the unit behind a final metric's name, so that a column of numbers explains itself
 UNITS = {"hd95": "px"}
+#: other names in MLflow than in the files
+NAMES = {
+    "train_loss": "train/loss",
+    "epoch_seconds": "time/epoch_s",
+    "best_val_dice": "val/best_dice",
+    "best_epoch": "val/best_epoch",
+    "seconds": "time/total_s",
+}
 
 NOTE = "Best validation Dice {best_val_dice:.4f} in epoch {best_epoch}; test metrics are means over cases."
 
@@ -43,12 +56,12 @@ def send(folder: Path, uri: str) -> bool:
         Exception: whatever MLflow raises when the store cannot be reached.
     """
     run = _read_json(folder / "run.json")
-    if not run:
-        raise MedsegError(f"{folder}: no run here (run.json is missing)")
+    if not run.get("facts"):
+        raise MedsegError(f"{folder}: no run here (run.json is missing or cut short)")
     state = _read_json(folder / "tracking.json")
     if state.get("uri") != uri:
-        state = {"uri": uri, "run_id": None, "epochs": 0, "status": None}
-    if state["status"] == run["status"] and state["epochs"] >= _epochs(folder):
+        state = {"uri": uri, "run_id": None, "epochs": 0, "record": None}
+    if state["record"] == _digest(run) and state["epochs"] >= _epochs(folder):
         return False
     client = connect(uri)
     if state["run_id"] is None:
@@ -57,21 +70,30 @@ def send(folder: Path, uri: str) -> bool:
     run_id = state["run_id"]
     state["epochs"] = _send_curves(client, run_id, folder, state["epochs"])
     _write_state(folder, state)
-    if run["status"] in ("done", "failed") and state["status"] != run["status"]:
-        _send_results(client, run_id, folder, run)
-    elif run["status"] == "running":
-        client.update_run(run_id, status="RUNNING")
-    state["status"] = run["status"]
-    _write_state(folder, state)
+    if state["record"] != _digest(run):
+        if run["status"] in ("done", "failed"):
+            _send_results(client, run_id, folder, run)
+        else:
+            client.update_run(run_id, status="RUNNING")
+        state["record"] = _digest(run)
+        _write_state(folder, state)
     return True
 
 
+def _digest(run: dict[str, Any]) -> str:
+    """Changes when the run's record does: another status, or results of a new evaluation."""
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=8)
 def connect(uri: str) -> MlflowClient:
     """A client for a store, whose sqlite schema is made once, under a lock, before anyone uses it."""
     # a training must not stand still for minutes when a server is away: we try again ourselves
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # standard output is for tables
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
@@ -115,21 +137,44 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
 
 def _create(client: MlflowClient, uri: str, run: dict[str, Any]) -> str:
-    from mlflow.entities import Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, Param, RunTag
 
-    tags = {**run["facts"], **run["tags"]}
-    created = client.create_run(experiment_id(client, uri, run["experiment"]), run_name=run["name"])
+    tags = {**run["facts"], **run["tags"], "mlflow.source.name": "medseg", "mlflow.source.type": "LOCAL"}
+    began = _milliseconds(run.get("started"))
+    created = client.create_run(
+        experiment_id(client, uri, run["experiment"]), start_time=began, run_name=run["name"]
+    )
+    run_id = str(created.info.run_id)
     settings = {**run["facts"], **run["settings"]}
     params = [Param(key, _short(value)) for key, value in settings.items()][:MAX_PARAMS]
-    client.log_batch(created.info.run_id, params=params, tags=[RunTag(k, _short(v)) for k, v in tags.items()])
-    return str(created.info.run_id)
+    client.log_batch(run_id, params=params, tags=[RunTag(k, _short(v)) for k, v in tags.items()])
+    fingerprint = run["tags"].get("data_fingerprint")
+    if fingerprint:
+        # a name and a hash: where the images lie is nobody's business on a shared server
+        data = Dataset(run["facts"]["dataset"], fingerprint, "medseg", "{}")
+        client.log_inputs(run_id, [DatasetInput(data)])
+    return run_id
+
+
+def _milliseconds(moment: str | None) -> int | None:
+    """A time of ``run.json`` as MLflow counts it."""
+    return int(datetime.fromisoformat(moment).timestamp() * 1000) if moment else None
+
+
+def metric_name(name: str) -> str:
+    """A curve's name in MLflow.
+
+    >>> metric_name("val_dice"), metric_name("train_loss")
+    ('val/dice', 'train/loss')
+    """
+    return NAMES.get(name, name.replace("val_", "val/", 1))
 
 
 def _short(value: Any) -> str:
     """A value as MLflow text; no value reads ``none`` so that a column is never blank."""
     if isinstance(value, (list, tuple)):
         return " x ".join(map(str, value)) or "none"
-    return str(value)[:500] if str(value) else "none"
+    return str(value)[:500] if value not in ("", "{}") else "none"
 
 
 def _epochs(folder: Path) -> int:
@@ -146,7 +191,7 @@ def _send_curves(client: MlflowClient, run_id: str, folder: Path, sent: int) -> 
 
     curves = read_csv(folder / "curves.csv")
     metrics = [
-        Metric(str(name), float(value), int(row["time"] * 1000), int(row["epoch"]))
+        Metric(metric_name(str(name)), float(value), int(row["time"] * 1000), int(row["epoch"]))
         for row in curves.iloc[sent:].to_dict("records")
         for name, value in row.items()
         if name not in ("time", "epoch") and value == value
@@ -160,8 +205,8 @@ def _send_results(client: MlflowClient, run_id: str, folder: Path, run: dict[str
     from mlflow.entities import Metric, RunTag
 
     now = int(time.time() * 1000)
-    final = {f"test_{name}{_unit(name)}": value for name, value in run.get("test", {}).items()}
-    final |= {name: run[name] for name in ("best_val_dice", "best_epoch", "seconds") if name in run}
+    final = {f"{TEST}{name}{_unit(name)}": value for name, value in run.get("test", {}).items()}
+    final |= {NAMES[name]: run[name] for name in ("best_val_dice", "best_epoch", "seconds") if name in run}
     tags = [RunTag("mlflow.note.content", NOTE.format(**run))] if "best_val_dice" in run else []
     client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in final.items()], tags=tags)
     for name in ARTIFACTS:
@@ -170,7 +215,8 @@ def _send_results(client: MlflowClient, run_id: str, folder: Path, run: dict[str
     configs = folder.parents[1] / "configs"
     if configs.is_dir():
         client.log_artifacts(run_id, str(configs), "configs")
-    client.set_terminated(run_id, "FINISHED" if run["status"] == "done" else "FAILED")
+    status = "FINISHED" if run["status"] == "done" else "FAILED"
+    client.set_terminated(run_id, status, _milliseconds(run.get("ended")))
 
 
 def _unit(metric: str) -> str:
@@ -204,5 +250,5 @@ def sync(bundles: Path, uri: str) -> list[dict[str, str]]:
         try:
             rows.append({"run": name, "result": "sent" if send(folder, uri) else "up to date"})
         except Exception as error:  # one run that cannot be sent must not keep the others back
-            rows.append({"run": name, "result": f"failed: {' '.join(str(error).split())[:200]}"})
+            rows.append({"run": name, "result": f"failed: {' '.join(str(error).split())[:100]}"})
     return rows

@@ -11,7 +11,7 @@ from typing import Any
 
 from medseg.bundle.open import Bundle
 from medseg.bundle.verify import references, walk
-from medseg.engine.record import read_run
+from medseg.engine.record import now, read_run
 from medseg.errors import MedsegError, unknown
 from medseg.results import atomic_write
 
@@ -151,8 +151,9 @@ def _run_configs(bundle: Bundle, configs: tuple[str, ...], overrides: dict[str, 
 
 
 def _remember(folder: Path, before: dict[str, Any], overrides: dict[str, Any]) -> None:
+    kept = {key: value for key, value in before.items() if key not in ("error", "ended")}
     with atomic_write(folder / "run.json") as file:
-        json.dump({**before, "status": "running", "overrides": overrides}, file, indent=2)
+        json.dump({**kept, "status": "running", "overrides": overrides}, file, indent=2)
 
 
 def _note_failure(folder: Path, error: Exception) -> None:
@@ -161,7 +162,9 @@ def _note_failure(folder: Path, error: Exception) -> None:
         from medseg.bundle.verify import root_cause
 
         with atomic_write(folder / "run.json") as file:
-            json.dump({**content, "status": "failed", "error": root_cause(error)}, file, indent=2)
+            json.dump(
+                {**content, "status": "failed", "error": root_cause(error), "ended": now()}, file, indent=2
+            )
 
 
 def explain(error: BaseException, bundle: Bundle, configs: tuple[str, ...]) -> MedsegError | None:

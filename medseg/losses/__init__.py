@@ -9,7 +9,10 @@ Losses follow the convention for empty masks of :mod:`medseg.metrics`: an empty 
 perfect and costs nothing. The overlap losses get there by a ``smooth`` term in numerator and denominator.
 """
 
+from medseg.losses._outputs import WeightedOutputs
 from medseg.registry import Registry
+
+__all__ = ["LOSSES", "WeightedOutputs", "build"]
 
 LOSSES = Registry("loss", __name__)
 build = LOSSES.build

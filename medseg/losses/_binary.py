@@ -36,8 +36,9 @@ def binary_logits(logits: Tensor) -> Tensor:
     channels = logits.shape[1]
     if channels == 1:
         return logits
-    rest = [[j for j in range(channels) if j != k] for k in range(channels)]
-    return logits - torch.stack([logits[:, others].logsumexp(1) for others in rest], 1)
+    planes = logits.unbind(1)
+    rest = (torch.stack([p for j, p in enumerate(planes) if j != k], 1) for k in range(channels))
+    return logits - torch.stack([others.logsumexp(1) for others in rest], 1)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

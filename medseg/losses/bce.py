@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medseg.losses import LOSSES
-from medseg.losses._binary import binary_logits, checked, cross_entropy
+from medseg.losses._binary import binary_logits, checked
 
 
 @LOSSES.register("bce", paper="10.1111/j.2517-6161.1958.tb00292.x")
@@ -29,4 +30,4 @@ class BCELoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits, target = checked(logits, target)
-        return cross_entropy(binary_logits(logits), target).mean()
+        return functional.binary_cross_entropy_with_logits(binary_logits(logits), target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medseg.engine.tracking import connect, sqlite_file
+from medseg.engine.tracking import TEST, connect, sqlite_file
 from medseg.errors import MedsegError, unknown
 from medseg.metrics import METRICS
 from medseg.ranking.table import normalise
@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-PREFIX = "test_"
-
 
 def from_mlflow(uri: str, experiment: str) -> pd.DataFrame:
-    """Read the final ``test_<metric>`` values of an experiment's finished runs, keyed by their tags.
+    """Read the final ``test/<metric>`` values of an experiment's finished runs, keyed by their tags.
 
     Runs with the same tags (``RUN_KEYS``) are the same experiment run again: the newest finished one counts.
 
@@ -45,11 +43,11 @@ def from_mlflow(uri: str, experiment: str) -> pd.DataFrame:
     # newest first, so the first of each key is kept
     newest: dict[tuple[str, ...], Run] = {}
     for run in sorted(runs, key=lambda run: run.info.end_time or 0, reverse=True):
-        if any(name.startswith(PREFIX) for name in run.data.metrics):
+        if any(name.startswith(TEST) for name in run.data.metrics):
             newest.setdefault(tuple(_tag(run, key) for key in RUN_KEYS), run)
     if not newest:
         raise MedsegError(
-            f"{uri}: experiment {experiment!r} has no finished run with test metrics ({PREFIX}dice, ...)"
+            f"{uri}: experiment {experiment!r} has no finished run with test metrics ({TEST}dice, ...)"
         )
     return normalise(_rows(newest), source=f"{uri} {experiment}")
 
@@ -57,17 +55,17 @@ def from_mlflow(uri: str, experiment: str) -> pd.DataFrame:
 def _rows(newest: dict[tuple[str, ...], Run]) -> pd.DataFrame:
     import pandas as pd
 
-    # the tracked names end in the unit: test_hd95_px
-    units = {f"{PREFIX}{e.name}_{e.facts['unit']}": e.name for e in METRICS if e.facts.get("unit")}
+    # the tracked names end in the unit: test/hd95_px
+    units = {f"{TEST}{e.name}_{e.facts['unit']}": e.name for e in METRICS if e.facts.get("unit")}
     rows = [
         {
             **dict(zip(RUN_KEYS, key, strict=True)),
-            "metric": units.get(name, name.removeprefix(PREFIX)),
+            "metric": units.get(name, name.removeprefix(TEST)),
             "value": value,
         }
         for key, run in newest.items()
         for name, value in sorted(run.data.metrics.items())
-        if name.startswith(PREFIX)
+        if name.startswith(TEST)
     ]
     return pd.DataFrame(rows)
 

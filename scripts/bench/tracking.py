@@ -12,8 +12,8 @@ A round stands for ``SEND_EVERY`` seconds of training (20), in which ``--epochs`
 
 Each way has a store of its own. Afterwards each must hold the same curves of the epochs, or the bench stops. Times are
 medians; the share is that of the round's 20 seconds. Wall time is what a training stands still for; on a machine where
-others work it counts their time too, so ratios are of processor time, which counts no waiting for the disk. With fewer, longer
-epochs medseg sends at most once in each, so that its share can only fall.
+others work it counts their time too, so ratios are of processor time, which counts no waiting for the disk. With
+fewer, longer epochs medseg sends at most once in each, so that its share can only fall.
 """
 
 from __future__ import annotations

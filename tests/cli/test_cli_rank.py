@@ -111,7 +111,7 @@ def test_mlflow(tmp_path: Path) -> None:
     experiment = client.create_experiment("mine")
     for loss, dice in [("bce", 0.5), ("iou", 0.6)]:
         run = client.create_run(experiment, tags={"dataset": "busi", "loss": loss}).info.run_id
-        client.log_metric(run, "test_dice", dice)
+        client.log_metric(run, "test/dice", dice)
         client.set_terminated(run)
     result = call("--tracking-uri", uri, "--experiment", "mine", "--format", "json")
     assert [r["contestant"] for r in json.loads(result.stdout)] == ["iou", "bce"]

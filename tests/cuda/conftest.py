@@ -29,3 +29,6 @@ def exact_float32() -> Iterator[None]:
     torch.set_float32_matmul_precision(before[0])
     torch.backends.cudnn.allow_tf32 = before[1]
     torch.cuda.set_sync_debug_mode("default")
+    # what a run on the CPU or on the GPU has switched on for its process
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False

@@ -203,7 +203,7 @@ def test_a_bundle_trains_end_to_end(bundle: Bundle, device: torch.device, amp: b
     assert all(weight.device.type == "cpu" for weight in weights.values())
     again = workflow.evaluate(bundle, options(torch.device("cpu"), amp=False))
     dice = pd.read_csv(again / "cases.csv")["dice"].mean()
-    assert dice == pytest.approx(record["test"]["dice"], abs=0.02)
+    assert dice == pytest.approx(record["test"]["dice"], abs=0.03)
 
 
 def test_a_run_that_broke_off_resumes(bundle: Bundle, device: torch.device, monkeypatch) -> None:

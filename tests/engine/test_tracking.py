@@ -90,10 +90,10 @@ def test_a_run_carries_parameters_tags_curves_results_and_files(tmp_path: Path, 
         "vanilla",
     }
     assert run.data.tags["code_version"].startswith("0.")
-    assert run.data.metrics["test_dice"] == 0.5
-    assert run.data.metrics["test_hd95_px"] == 3.0
+    assert run.data.metrics["test/dice"] == 0.5
+    assert run.data.metrics["test/hd95_px"] == 3.0
     client = MlflowClient(uri)
-    history = client.get_metric_history(run.info.run_id, "val_dice")
+    history = client.get_metric_history(run.info.run_id, "val/dice")
     assert [(m.step, m.value, m.timestamp) for m in history][-1] == (3, pytest.approx(0.3), 1003000)
     names = {a.path for a in client.list_artifacts(run.info.run_id)}
     assert {"cases.csv", "curves.csv", "run.json", "configs"} <= names
@@ -121,7 +121,7 @@ def test_curves_go_on_where_they_stopped(tmp_path: Path, uri: str):
     tracking.send(folder, uri)
     (run,) = runs_in(uri)
     assert run.info.status == "FINISHED"
-    steps = [m.step for m in MlflowClient(uri).get_metric_history(run.info.run_id, "val_dice")]
+    steps = [m.step for m in MlflowClient(uri).get_metric_history(run.info.run_id, "val/dice")]
     assert steps == [1, 2, 3, 4]
 
 
@@ -130,7 +130,7 @@ def test_more_curves_than_one_call_may_carry(tmp_path: Path, uri: str):
     a_run(folder, epochs=700)
     tracking.send(folder, uri)
     (run,) = runs_in(uri)
-    assert len(MlflowClient(uri).get_metric_history(run.info.run_id, "train_loss")) == 700
+    assert len(MlflowClient(uri).get_metric_history(run.info.run_id, "train/loss")) == 700
 
 
 def test_a_server_that_cannot_be_reached_does_not_stop_training(
@@ -144,8 +144,8 @@ def test_a_server_that_cannot_be_reached_does_not_stop_training(
     assert sum("Training goes on" in message for message in caplog.messages) == 1
     assert tracking.sync(Path("bundles"), uri) == [{"run": "discs__unet__dice/0", "result": "sent"}]
     (run,) = runs_in(uri)
-    assert run.data.metrics["test_dice"] == json.loads((folder / "run.json").read_text())["test"]["dice"]
-    assert len(MlflowClient(uri).get_metric_history(run.info.run_id, "val_dice")) == 4
+    assert run.data.metrics["test/dice"] == json.loads((folder / "run.json").read_text())["test"]["dice"]
+    assert len(MlflowClient(uri).get_metric_history(run.info.run_id, "val/dice")) == 4
     assert tracking.sync(Path("bundles"), uri)[0]["result"] == "up to date"
 
 
@@ -176,7 +176,7 @@ def test_processes_that_start_on_a_fresh_database_lose_nothing(tmp_path: Path):
     assert [job.wait(timeout=120) for job in jobs] == [0, 0, 0, 0]
     runs = runs_in(uri)
     assert sorted(run.data.params["repeat"] for run in runs) == [str(k) for k in range(8)]
-    assert all(run.data.metrics["test_dice"] == 0.5 for run in runs)
+    assert all(run.data.metrics["test/dice"] == 0.5 for run in runs)
 
 
 def test_a_real_server_takes_a_run_with_its_files(tmp_path: Path, uri: str):
@@ -203,7 +203,7 @@ def test_a_real_server_takes_a_run_with_its_files(tmp_path: Path, uri: str):
         tracking.send(folder, f"http://127.0.0.1:{port}")
         (run,) = runs_in(uri)
         assert run.info.status == "FINISHED"
-        assert run.data.metrics["test_dice"] == 0.5
+        assert run.data.metrics["test/dice"] == 0.5
         assert list((tmp_path / "files").rglob("cases.csv"))
     finally:
         server.terminate()

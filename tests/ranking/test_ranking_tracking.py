@@ -25,10 +25,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
             client.log_metric(made.info.run_id, name, value)
         client.set_terminated(made.info.run_id, status, end_time=start + 1)
 
-    run("bce", "FINISHED", 2000, test_dice=0.6, test_hd95_px=9.0, val_dice=0.9)
-    run("bce", "FINISHED", 1000, test_dice=0.1, test_hd95_px=99.0)
-    run("dice", "FINISHED", 1000, test_dice=0.5, test_hd95_px=7.0)
-    run("dice", "FAILED", 9000, test_dice=0.9, test_hd95_px=1.0)
+    run("bce", "FINISHED", 2000, **{"test/dice": 0.6, "test/hd95_px": 9.0, "val/dice": 0.9})
+    run("bce", "FINISHED", 1000, **{"test/dice": 0.1, "test/hd95_px": 99.0})
+    run("dice", "FINISHED", 1000, **{"test/dice": 0.5, "test/hd95_px": 7.0})
+    run("dice", "FAILED", 9000, **{"test/dice": 0.9, "test/hd95_px": 1.0})
     run("iou", "FINISHED", 1000, val_dice=0.9)
     return uri
 
