@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 RUN_KEYS = ("dataset", "model", "loss", "preprocess", "augment", "split", "repeat")
 #: the tidy table that ranking reads: one row per measurement
 COLUMNS = (*RUN_KEYS, "case", "group", "metric", "better", "value")
+#: what stands in a column of numbers for no value
+NO_NUMBER = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None")
 
 
 @contextmanager
@@ -60,8 +62,11 @@ def read_csv(path: Path) -> pd.DataFrame:
     # pandas up to 3.0 misses the last bit of every third number unless asked; 3.1 never does, and warns if asked
     exact = tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1)
     precision: Any = None if exact else "round_trip"
+    options: dict[str, Any] = {"skipinitialspace": True, "converters": text, "keep_default_na": False}
     try:
-        frame = pd.read_csv(path, skipinitialspace=True, converters=text, float_precision=precision)
+        # from pandas 3.1 on even what a converter returned can become a missing value: only numbers are missed
+        missing = {c: NO_NUMBER for c in pd.read_csv(path, nrows=0, **options).columns if c not in text}
+        frame = pd.read_csv(path, na_values=missing, float_precision=precision, **options)
     except FileNotFoundError:
         raise MedsegError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:

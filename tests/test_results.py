@@ -23,6 +23,18 @@ def wide() -> pd.DataFrame:
     )  # fmt: skip
 
 
+def test_words_that_look_like_nothing_stay_words_and_numbers_may_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text(
+        "case, group, preprocess, dice\n001, NA, , 0.5\nnan, null, , \n1e3, 2, ,nan\n"
+    )
+    back = read_csv(tmp_path / "cases.csv")
+    assert back["case"].tolist() == ["001", "nan", "1e3"]
+    assert back["group"].tolist() == ["NA", "null", "2"]
+    assert back["preprocess"].tolist() == ["", "", ""]
+    assert back["dice"].dtype == float
+    assert back["dice"].isna().tolist() == [False, True, True]
+
+
 def test_numbers_come_back_to_the_last_bit(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random(1000).tolist()
     write_csv(pd.DataFrame({"dice": values}), tmp_path / "cases.csv")

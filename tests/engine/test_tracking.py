@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -195,7 +197,7 @@ def test_a_real_server_takes_a_run_with_its_files(tmp_path: Path, uri: str):
         "1",
     ]
     with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen([*command, *place], stdout=log, stderr=log)
+        server = subprocess.Popen([*command, *place], stdout=log, stderr=log, start_new_session=True)
     try:
         wait_for(port, server)
         folder = tmp_path / "b" / "repeats" / "0"
@@ -206,7 +208,7 @@ def test_a_real_server_takes_a_run_with_its_files(tmp_path: Path, uri: str):
         assert run.data.metrics["test/dice"] == 0.5
         assert list((tmp_path / "files").rglob("cases.csv"))
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)  # some releases of MLflow leave their workers behind
         server.wait(timeout=30)
 
 
