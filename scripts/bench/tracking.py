@@ -68,7 +68,9 @@ def epoch_values(epoch: int) -> Values:
 
 def curve(values: Values) -> Values:
     """The values that become curves, by their names in MLflow."""
-    return {tracking.metric_name(name): value for name, value in values.items() if name not in ("epoch", "time")}
+    return {
+        tracking.metric_name(name): value for name, value in values.items() if name not in ("epoch", "time")
+    }
 
 
 def by_medseg(folder: Path, uri: str) -> Round:
