@@ -126,12 +126,15 @@ def test_tracking_refuses_a_store_that_lacks_an_epoch_or_holds_another_value() -
     names = bench["curve"](bench["epoch_values"](1))
 
     def curves() -> dict[str, dict[int, float]]:
-        return {name: {epoch: bench["epoch_values"](epoch)[name] for epoch in (1, 2, 3)} for name in names}
+        return {
+            name: {epoch: bench["curve"](bench["epoch_values"](epoch))[name] for epoch in (1, 2, 3)}
+            for name in names
+        }
 
     bench["check"]({"medseg": curves(), "log_metric": curves()}, 3)
     lacking, wrong = curves(), curves()
-    del lacking["val_dice"][2]
-    wrong["train_loss"][3] += 0.1
+    del lacking["val/dice"][2]
+    wrong["train/loss"][3] += 0.1
     for held in (lacking, wrong):
         with pytest.raises(SystemExit, match="log_metric: its store does not hold the curves of 3 epochs"):
             bench["check"]({"medseg": curves(), "log_metric": held}, 3)

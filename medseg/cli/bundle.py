@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg.cli.options import prepared_option
 from medseg.cli.output import emit, format_option
 from medseg.errors import MedsegError
 
@@ -25,13 +26,6 @@ folder_option: Callable[[Command], Command] = click.option(
     default=Path("bundles"),
     show_default=True,
     help="Folder of bundles.",
-)
-prepared_option: Callable[[Command], Command] = click.option(
-    "--prepared",
-    type=click.Path(path_type=Path),
-    default=Path("prepared"),
-    show_default=True,
-    help="Folder of indexes, splits and decoded arrays.",
 )
 uri_option: Callable[[Command], Command] = click.option(
     "--tracking-uri",

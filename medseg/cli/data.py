@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg.cli.options import prepared_option
 from medseg.cli.output import emit, format_option
 
 if TYPE_CHECKING:
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
 
     from medseg.data.index_file import Index
     from medseg.data.splits_file import Splits
-
-prepared_option: Callable[[Any], Any] = click.option(
-    "--prepared",
-    type=click.Path(path_type=Path),
-    default=Path("prepared"),
-    show_default=True,
-    help="Folder of indexes, splits and decoded arrays.",
-)
 
 
 @click.group()

@@ -1,0 +1,17 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+prepared_option: Callable[[Any], Any] = click.option(
+    "--prepared",
+    type=click.Path(path_type=Path),
+    default=Path("prepared"),
+    show_default=True,
+    help="Folder of indexes, splits and decoded arrays.",
+)
