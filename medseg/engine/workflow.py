@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -157,14 +158,18 @@ def _remember(folder: Path, before: dict[str, Any], overrides: dict[str, Any]) -
 
 
 def _note_failure(folder: Path, error: Exception) -> None:
-    content = read_run(folder)
-    if content:
-        from medseg.bundle.verify import root_cause
+    """Keep the reason with the run; of a run that had not begun, keep nothing."""
+    from medseg.bundle.verify import root_cause
 
+    content = read_run(folder)
+    if "facts" in content:
+        told = {**content, "status": "failed", "error": root_cause(error), "ended": now()}
         with atomic_write(folder / "run.json") as file:
-            json.dump(
-                {**content, "status": "failed", "error": root_cause(error), "ended": now()}, file, indent=2
-            )
+            json.dump(told, file, indent=2)
+    elif content:
+        (folder / "run.json").unlink()
+        with contextlib.suppress(OSError):  # other files are not ours to remove
+            folder.rmdir()
 
 
 def explain(error: BaseException, bundle: Bundle, configs: tuple[str, ...]) -> MedsegError | None:

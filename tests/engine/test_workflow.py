@@ -163,6 +163,15 @@ def test_mistakes_are_told_in_one_short_message(bundle: Bundle, overrides, messa
     assert len(str(caught.value)) < 700
 
 
+def test_a_mistake_before_the_first_step_leaves_no_run_behind(bundle: Bundle):
+    with pytest.raises(MedsegError, match="repeat"):
+        workflow.run(bundle, options(repeat=9))
+    assert not bundle.run_folder(9).exists()
+    with pytest.raises(MedsegError, match="unknown loss"):
+        workflow.run(bundle, options(overrides={"loss_name": "dise"}))
+    workflow.run(bundle, options())
+
+
 def test_a_device_that_is_not_here_is_refused(bundle: Bundle):
     with pytest.raises(MedsegError, match="cuda:99"):
         workflow.run(bundle, options(device="cuda:99"))
