@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from training import BATCH, draw
+from training import BATCH, draw_and_index
 
 from medseg.bundle.choice import Choice
-from medseg.bundle.compose import Settings, compose
+from medseg.bundle.compose import compose
 from medseg.bundle.open import Bundle
-from medseg.data.index import build_index
-from medseg.data.index_file import index_path, write_index
+from medseg.bundle.settings import Settings
 from medseg.engine.workflow import Options
 
 
@@ -87,11 +86,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        draw(folder / "source", arguments.images, arguments.size)
-        index = build_index(
-            "bench", folder / "source", images="images/*.png", masks="masks/{stem}.png", channels=3
-        )
-        write_index(index, index_path("bench", folder / "prepared"))
+        draw_and_index(folder, arguments.images, arguments.size)
         for model in arguments.models:
             choice = Choice("bench", model, "dice_bce")
             bundle = compose(choice, folder / "bundles", settings, prepared=folder / "prepared")

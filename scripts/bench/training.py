@@ -54,6 +54,15 @@ def draw(folder: Path, count: int, size: int) -> None:
         Image.fromarray((mask * 255).astype(np.uint8)).save(folder / "masks" / f"{number:04d}.png")
 
 
+def draw_and_index(folder: Path, count: int, size: int) -> None:
+    """The drawn images as the data set ``bench``, indexed below ``folder/prepared``."""
+    draw(folder / "source", count, size)
+    index = build_index(
+        "bench", folder / "source", images="images/*.png", masks="masks/{stem}.png", channels=3
+    )
+    write_index(index, index_path("bench", folder / "prepared"))
+
+
 def medseg_loop(
     folder: Path, arguments: argparse.Namespace, device: torch.device
 ) -> tuple[Callable[[], None], int, int]:
@@ -198,11 +207,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"medseg": [], "bare": [], "zoo": []}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        draw(folder / "source", arguments.images, arguments.size)
-        index = build_index(
-            "bench", folder / "source", images="images/*.png", masks="masks/{stem}.png", channels=3
-        )
-        write_index(index, index_path("bench", folder / "prepared"))
+        draw_and_index(folder, arguments.images, arguments.size)
         size = (arguments.size, arguments.size)
         settings = Settings(image_size=size, batch_size=BATCH, model_arguments={"widths": arguments.widths})
         compose(
