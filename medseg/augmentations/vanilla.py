@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from medseg.augmentations import AUGMENTATIONS
+from medseg.augmentations.augment import Augment
 
 
-@AUGMENTATIONS.register("vanilla")
-def vanilla(prob: float = 0.0) -> list[Callable[..., Any]]:
+@AUGMENTATIONS.register("vanilla", members=())
+def vanilla(prob: float = 0.0) -> list[Augment]:
     """The images as they are; ``prob`` has no effect."""
     return []

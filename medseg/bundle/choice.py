@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from medseg.augmentations.protocol import with_protocol
 from medseg.errors import MedsegError
 
 SEPARATOR = "__"
@@ -17,7 +18,8 @@ class Choice:
         dataset: name of a data set, registered or indexed by the user.
         model: name of a model.
         loss: name of a loss.
-        augment: name of an augmentation.
+        augment: names of augmentations joined by ``-``, with ``-offline`` or ``-leaking`` behind them for another
+            protocol than augmenting anew in each epoch (see ``medseg.augmentations.protocol``).
         preprocess: names of transforms, in the order in which they are applied.
     """
 
@@ -60,6 +62,14 @@ class Choice:
             (*parts, "vanilla", "")[:5] if len(parts) < 4 else (*parts, "")[:5]
         )
         return cls(dataset, model, loss, augment, tuple(preprocess.split("-")) if preprocess else ())
+
+    def under(self, protocol: str) -> Choice:
+        """The choice with its augmentation under a protocol of ``medseg.augmentations.protocol``.
+
+        Raises:
+            MedsegError: there is nothing to augment, or the name says another protocol.
+        """
+        return self if protocol == "online" else replace(self, augment=with_protocol(self.augment, protocol))
 
     def facts(self) -> dict[str, str]:
         """The choice as the columns of a results table."""

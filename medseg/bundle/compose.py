@@ -10,7 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.augmentations import AUGMENTATIONS
+from medseg.augmentations import build_augments
+from medseg.augmentations.protocol import parse_augment
 from medseg.bundle.choice import Choice
 from medseg.bundle.describe import dataset_facts, metadata, readme
 from medseg.bundle.open import Bundle
@@ -18,7 +19,7 @@ from medseg.bundle.settings import Settings
 from medseg.errors import MedsegError
 from medseg.losses import LOSSES
 from medseg.models import MODELS
-from medseg.transforms import TRANSFORMS
+from medseg.transforms.steps import build_steps
 
 if TYPE_CHECKING:  # Python 3.10 lacks the module
     from importlib.resources.abc import Traversable
@@ -63,9 +64,9 @@ def check_parts(choice: Choice, settings: Settings, facts: dict[str, Any]) -> No
     """Raise if a name or argument is unknown, or the model cannot take images of that size."""
     import torch
 
-    for name in choice.preprocess:
-        TRANSFORMS[name]
-    AUGMENTATIONS[choice.augment]
+    steps = build_steps(choice.preprocess, settings.preprocess_arguments, settings.image_size)
+    steps.check_channels(facts["channels"])
+    build_augments(parse_augment(choice.augment)[0], settings.augment_arguments)
     LOSSES.build(choice.loss, settings.loss_arguments)
     with torch.device("meta"):
         channels = {"in_channels": facts["channels"], "out_channels": len(facts["labels"])}
@@ -88,35 +89,29 @@ def _files(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[st
     short = _yaml(
         {
             k: knobs[k]
-            for k in ("bundle_name", "model_name", "model_arguments", "channels", "classes", "image_size")
+            for k in (
+                "bundle_name",
+                "model_name",
+                "model_arguments",
+                "channels",
+                "classes",
+                "image_size",
+                "preprocess",
+                "preprocess_arguments",
+            )
         }
     )
     return {
         "configs/train.yaml": _yaml(knobs) + _text(own / "train.yaml"),
         "configs/evaluate.yaml": _text(own / "evaluate.yaml"),
         "configs/multi_gpu_train.yaml": _text(own / "multi_gpu_train.yaml"),
-        "configs/inference.yaml": short + _yaml(reading(facts)) + _text(own / "inference.yaml"),
+        "configs/inference.yaml": short + _text(own / "inference.yaml"),
         "configs/logging.conf": _text(templates / "logging.conf"),
         "configs/metadata.json": json.dumps(metadata(choice, settings, facts), indent=2, ensure_ascii=False)
         + "\n",
         "docs/README.md": readme(_text(own / "README.md"), choice, settings, facts),
         "LICENSE": _text(templates / "LICENSE"),
     }
-
-
-def reading(facts: dict[str, Any]) -> dict[str, Any]:
-    """How inference reads a file: Pillow's mode, and the pixel value that becomes 1.
-
-    Raises:
-        MedsegError: Pillow has no mode for three channels of more than 8 bits.
-    """
-    deep = facts["depth"] != "uint8"
-    if deep and facts["channels"] == 3:
-        raise MedsegError(
-            f"{facts['title']}: 16-bit images are read as one channel; index them with --channels 1"
-        )
-    mode = "RGB" if facts["channels"] == 3 else "I" if deep else "L"
-    return {"image_mode": mode, "pixel_max": 65535 if deep else 255}
 
 
 def _text(path: Traversable) -> str:

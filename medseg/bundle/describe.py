@@ -9,6 +9,7 @@ from string import Template
 from typing import Any
 
 from medseg import __version__
+from medseg.augmentations.protocol import leaks, parse_augment
 from medseg.bundle.choice import Choice
 from medseg.bundle.settings import Settings
 from medseg.data.datasets import DATASETS
@@ -17,6 +18,13 @@ from medseg.errors import MedsegError, unknown
 from medseg.losses import LOSSES
 from medseg.models import MODELS
 
+#: how a protocol is told to people
+PROTOCOL_WORDS = {
+    "online": "drawn anew in each epoch",
+    "split-then-augment": "one copy of each training image per transform, made once after splitting",
+    "augment-then-split": "**leaking**: one copy of every image per transform, made before splitting, so that "
+    "copies of test images were trained on; every score is too good, for comparison only",
+}
 SCHEMA = "meta_schema_20240725.json"
 SCHEMA_URL = f"https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/{SCHEMA}"
 
@@ -59,6 +67,7 @@ def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[
     labels = [label["name"] for label in facts["labels"]]
     height, width = settings.image_size
     tensor = {"type": "image", "format": "magnitude", "dtype": "float32", "spatial_shape": [height, width]}
+    protocol = parse_augment(choice.augment)[1]
     packages = ("monai", "torch", "numpy", "pytorch-ignite", "mlflow", "pandas", "pillow")
     return {
         "schema": SCHEMA_URL,
@@ -71,23 +80,23 @@ def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[
         "supported_apps": {},
         "name": choice.name,
         "task": f"Segmentation of {' and '.join(labels)} in 2D images",
-        "description": f"{choice.model} trained with the {choice.loss} loss on {facts['title']}",
+        "description": _description(choice, facts),
         "authors": "The medseg developers",
         "copyright": "Copyright the medseg developers; the images belong to their authors",
         "data_source": facts["homepage"],
-        "data_type": "8-bit or deeper 2D images; PNG, JPEG, TIFF, BMP, WebP or GIF",
-        "image_classes": f"{facts['channels']} channel(s), intensity scaled from the full range of the pixels to 0..1",
+        "data_type": "8-bit or deeper 2D images; PNG, JPEG, TIFF, BMP, WebP, GIF, PGM, DICOM or a slice of NIfTI",
+        "image_classes": f"{facts['channels']} channel(s), {_intensity(choice)}",
         "label_classes": f"one channel per label, 0 background, 1 {', '.join(labels)}",
         "pred_classes": "one logit per pixel and channel",
         "intended_use": "Research only; no medical device",
         "references": [r for r in (facts["citation"], MODELS[choice.model].facts.get("paper")) if r],
-        "medseg": choice.facts(),
+        "medseg": {**choice.facts(), "protocol": protocol, "leaking": leaks(choice.augment)},
         "network_data_format": {
             "inputs": {
                 "image": {
                     **tensor,
                     "num_channels": facts["channels"],
-                    "value_range": [0, 1],
+                    "value_range": _value_range(choice),
                     "is_patch_data": False,
                     "channel_def": {"0": "red", "1": "green", "2": "blue"}
                     if facts["channels"] == 3
@@ -111,6 +120,34 @@ def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[
     }
 
 
+def _description(choice: Choice, facts: dict[str, Any]) -> str:
+    text = f"{choice.model} trained with the {choice.loss} loss on {facts['title']}"
+    return f"{text}; LEAKING: copies of test images were trained on" if leaks(choice.augment) else text
+
+
+def _intensity(choice: Choice) -> str:
+    """What the numbers of the network's input are."""
+    if choice.preprocess and choice.preprocess[-1].startswith("normalize"):
+        return f"intensity after {' and '.join(choice.preprocess)}"
+    return "intensity scaled from the full range of the pixels to 0..1"
+
+
+def _value_range(choice: Choice) -> list[float]:
+    """The range of the network's input; of standardised images what nearly all pixels keep to."""
+    last = choice.preprocess[-1] if choice.preprocess else ""
+    return {"normalize_signed": [-1, 1], "normalize_zscore": [-10, 10], "normalize_imagenet": [-3, 3]}.get(
+        last, [0, 1]
+    )
+
+
+def _augmentation(choice: Choice) -> str:
+    """The augmentation and its protocol, in words."""
+    names, protocol = parse_augment(choice.augment)
+    if names == "vanilla":
+        return "none"
+    return f"`{names}`, {PROTOCOL_WORDS[protocol]}"
+
+
 def readme(template: str, choice: Choice, settings: Settings, facts: dict[str, Any]) -> str:
     height, width = settings.image_size
     return Template(template).substitute(
@@ -123,7 +160,7 @@ def readme(template: str, choice: Choice, settings: Settings, facts: dict[str, A
         model_summary=MODELS[choice.model].summary,
         loss=choice.loss,
         loss_summary=LOSSES[choice.loss].summary,
-        augment=choice.augment,
+        augment=_augmentation(choice),
         preprocess=", ".join(f"`{p}`" for p in choice.preprocess) or "none",
         channels=facts["channels"],
         height=height,

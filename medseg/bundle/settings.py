@@ -22,6 +22,8 @@ class Settings:
         seed: of weights, order and dropout.
         model_arguments: the model's own parameters where they differ from its defaults, such as ``widths``.
         loss_arguments: the loss's own, such as Tversky's ``alpha``.
+        preprocess_arguments: those of each transform by its name, such as ``{window: {center: 40, width: 400}}``.
+        augment_arguments: those of each augmentation by its name, such as ``{filter: {prob: 0.5}}``.
     """
 
     image_size: tuple[int, int] = (224, 224)
@@ -32,6 +34,8 @@ class Settings:
     seed: int = 42
     model_arguments: dict[str, Any] = field(default_factory=dict)
     loss_arguments: dict[str, Any] = field(default_factory=dict)
+    preprocess_arguments: dict[str, Any] = field(default_factory=dict)
+    augment_arguments: dict[str, Any] = field(default_factory=dict)
 
 
 def setting_names() -> list[str]:

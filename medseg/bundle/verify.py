@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from medseg.augmentations import AUGMENTATIONS
+from medseg.augmentations.protocol import parse_augment
 from medseg.bundle.metadata import Fault, metadata_faults
 from medseg.bundle.open import CONFIGS, Bundle
 from medseg.errors import MedsegError, unknown
@@ -60,7 +61,15 @@ KEYS = {
     ),
 }
 #: knobs that stand in both train and inference and must agree
-SHARED = ("model_name", "model_arguments", "channels", "classes", "image_size")
+SHARED = (
+    "model_name",
+    "model_arguments",
+    "channels",
+    "classes",
+    "image_size",
+    "preprocess",
+    "preprocess_arguments",
+)
 #: parts that need neither data nor weights and are therefore built for real
 BUILT = ("network_def", "loss", "optimizer", "train::inferer")
 
@@ -143,9 +152,12 @@ def _overlay_faults(file: str, content: dict[str, Any], base: dict[str, Any]) ->
 
 def _name_faults(file: str, content: dict[str, Any]) -> Iterator[Fault]:
     """Components that medseg does not have."""
-    for key, registry in (("model_name", MODELS), ("loss_name", LOSSES), ("augment_name", AUGMENTATIONS)):
+    for key, registry in (("model_name", MODELS), ("loss_name", LOSSES)):
         if key in content and content[key] not in registry.names():
             yield Fault(file, key, str(unknown(registry.kind, content[key], registry.names())))
+    for name in parse_augment(str(content.get("augment_name", "vanilla")))[0].split("-"):
+        if name not in AUGMENTATIONS.names():
+            yield Fault(file, "augment_name", str(unknown(AUGMENTATIONS.kind, name, AUGMENTATIONS.names())))
     steps = content.get("preprocess", [])
     for name in steps if isinstance(steps, list) else [steps]:
         if name not in TRANSFORMS.names():

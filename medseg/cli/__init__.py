@@ -13,11 +13,14 @@ from medseg.errors import MedsegError
 
 #: command -> (module, attribute, one line of help); the help stands here so that listing imports nothing
 COMMANDS = {
-    "data": ("medseg.cli.data", "data", "List, index and split data sets."),
+    "data": ("medseg.cli.data", "data", "List, index, split and preview data sets."),
+    "dicom": ("medseg.cli.dicom", "dicom", "List DICOM files, and convert them to PNG or NIfTI."),
     "bundle": ("medseg.cli.bundle", "bundle", "Create, verify, train and evaluate MONAI bundles."),
     "rank": ("medseg.cli.rank", "rank", "Rank losses, models or augmentations from a results table."),
     "losses": ("medseg.cli.rooms", "losses", "List the losses."),
     "metrics": ("medseg.cli.rooms", "metrics", "List the metrics."),
+    "transforms": ("medseg.cli.rooms", "transforms", "List the preprocessing steps."),
+    "augmentations": ("medseg.cli.rooms", "augmentations", "List the augmentations."),
     "models": ("medseg.cli.rooms", "models", "List the models."),
 }
 

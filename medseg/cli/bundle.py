@@ -35,6 +35,16 @@ uri_option: Callable[[Command], Command] = click.option(
 )
 
 
+protocol_option: Callable[[Command], Command] = click.option(
+    "--protocol",
+    # the names of medseg.augmentations.protocol.PROTOCOLS, which help must not import
+    type=click.Choice(["online", "split-then-augment", "augment-then-split"]),
+    default="online",
+    show_default=True,
+    help="When images are augmented; the last one leaks copies of test images into training.",
+)
+
+
 def run_options(command: Command) -> Command:
     """The options that ``run`` and ``evaluate`` share."""
     options = [
@@ -72,17 +82,23 @@ def bundle() -> None:
 @bundle.command()
 @click.argument("names", nargs=-1, required=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting such as epochs=50.")
+@protocol_option
 @prepared_option
 @folder_option
-def create(names: tuple[str, ...], settings: tuple[str, ...], prepared: Path, bundles: Path) -> None:
-    """Compose the bundle of each NAME, dataset__model__loss[__augment[__preprocess]]."""
+def create(
+    names: tuple[str, ...], settings: tuple[str, ...], protocol: str, prepared: Path, bundles: Path
+) -> None:
+    """Compose the bundle of each NAME, dataset__model__loss[__augment[__preprocess]].
+
+    Several augmentations or preprocessing steps are joined by '-', as in rotation-noise and window-clahe.
+    """
     from medseg.bundle.choice import Choice
     from medseg.bundle.compose import compose
     from medseg.bundle.settings import settings_from
 
     chosen = settings_from(parse_settings(settings))
     for name in names:
-        click.echo(compose(Choice.parse(name), bundles, chosen, prepared=prepared).root)
+        click.echo(compose(Choice.parse(name).under(protocol), bundles, chosen, prepared=prepared).root)
 
 
 @bundle.command("list")
@@ -146,10 +162,14 @@ def verify(ctx: click.Context, names: tuple[str, ...], no_execute: bool, bundles
 @run_options
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
 @click.option("--overwrite", is_flag=True, help="Throw away what there is of this repeat.")
-def run(name: str, bundles: Path, fmt: str, resume: bool, overwrite: bool, **options: Any) -> None:
+@protocol_option
+def run(
+    name: str, bundles: Path, fmt: str, resume: bool, overwrite: bool, protocol: str, **options: Any
+) -> None:
     """Train bundle NAME (composed first if missing), evaluate it on the test part, track it in MLflow."""
     from medseg.engine import workflow
 
+    name = _under(name, protocol)
     found = _find_or_create(name, bundles, options["prepared"], parse_settings(options["settings"]))
     folder = workflow.run(found, _options(**options), resume=resume, overwrite=overwrite)
     _report(folder, fmt, options["tracking_uri"])
@@ -204,6 +224,16 @@ def _number(value: Any) -> Any:
         return float(value) if isinstance(value, str) else value
     except ValueError:
         return value
+
+
+def _under(name: str, protocol: str) -> str:
+    """A bundle's name under a protocol; online is what a name says by itself."""
+    from medseg.bundle.choice import Choice
+
+    if protocol == "online":
+        return name
+    folder = Path(name)
+    return str(folder.parent / Choice.parse(folder.name).under(protocol).name)
 
 
 def _find_or_create(name: str, bundles: Path, prepared: Path, overrides: dict[str, Any]) -> Bundle:

@@ -1,4 +1,4 @@
-"""``medseg losses``, ``medseg metrics`` and ``medseg models``: what there is to choose from."""
+"""``medseg losses``, ``medseg models`` and their like: what there is to choose from."""
 
 from __future__ import annotations
 
@@ -30,6 +30,24 @@ def metrics(fmt: str) -> None:
     from medseg.metrics import METRICS
 
     emit(table(METRICS), fmt)
+
+
+@click.command()
+@format_option
+def transforms(fmt: str) -> None:
+    """List the preprocessing steps."""
+    from medseg.transforms import TRANSFORMS
+
+    emit(table(TRANSFORMS), fmt)
+
+
+@click.command()
+@format_option
+def augmentations(fmt: str) -> None:
+    """List the augmentations."""
+    from medseg.augmentations import AUGMENTATIONS
+
+    emit(table(AUGMENTATIONS), fmt)
 
 
 @click.command()

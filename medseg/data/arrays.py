@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,40 +13,36 @@ from typing import Any
 import numpy as np
 
 from medseg.data.documents import digest, read_document, write_document
-from medseg.data.images import read_image, read_mask
 from medseg.data.index import Progress
-from medseg.data.index_file import Index, IndexedSample
+from medseg.data.index_file import Index
+from medseg.data.reading import read_sample
 from medseg.data.store import dataset_lock
 from medseg.errors import MedsegError
-from medseg.transforms import TRANSFORMS
-from medseg.transforms.resize import resize_image, resize_mask
+from medseg.transforms.steps import Steps
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the arrays depend on besides the index."""
 
-    size: tuple[int, int]
+    steps: Steps
     channels: int | None
-    preprocess: tuple[str, ...]
 
     def complete(self, index: Index) -> Settings:
         """The settings with the index's channels where none were given."""
         if self.channels not in (None, 1, 3):
             raise MedsegError(f"channels is {self.channels}; images have 1 or 3")
-        return Settings(self.size, self.channels or index.channels, self.preprocess)
+        return Settings(self.steps, self.channels or index.channels)
 
     def record(self, index: Index) -> dict[str, Any]:
         """All that the arrays depend on, for the key and for people."""
         return {
             "format": FORMAT,
             "index": index.fingerprint,
-            "image_size": list(self.size),
             "channels": self.channels,
-            "preprocess": list(self.preprocess),
-            "resize": "stretch: images bilinear with antialiasing, masks nearest",
+            "preprocess": self.steps.record(),
         }
 
     def key(self, index: Index) -> str:
@@ -80,10 +75,9 @@ def _build_arrays(index: Index, settings: Settings, folder: Path, progress: Prog
     folder.parent.mkdir(parents=True, exist_ok=True)
     for stale in folder.parent.glob(".building-*"):  # of a process that was killed: the lock is ours now
         shutil.rmtree(stale, ignore_errors=True)
-    steps = preprocessing(settings.preprocess)
     temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     try:
-        _fill(index, settings, steps, temporary, progress)
+        _fill(index, settings, temporary, progress)
         record = settings.record(index) | {"cases": [sample.case for sample in index.samples]}
         write_document(record, temporary / "cases.json")
         temporary.chmod(0o755)
@@ -93,35 +87,25 @@ def _build_arrays(index: Index, settings: Settings, folder: Path, progress: Prog
         raise
 
 
-Step = Callable[[np.ndarray], np.ndarray]
-
-
-def preprocessing(names: Sequence[str]) -> list[Step]:
-    """The transforms of a preprocess list.
-
-    Raises:
-        MedsegError: a name is unknown, or the transform changes the size.
-    """
-    for name in names:
-        if not TRANSFORMS[name].facts.get("keeps_size", True):
-            raise MedsegError(f"preprocess: {name!r} changes the size of the image; image_size does that")
-    return [TRANSFORMS.build(name) for name in names]
-
-
-def _fill(
-    index: Index, settings: Settings, steps: list[Step], folder: Path, progress: Progress | None
-) -> None:
-    number, channels = len(index.samples), settings.channels or index.channels
-    shape = (number, channels, *settings.size)
-    images = np.lib.format.open_memmap(
-        folder / "images.npy", mode="w+", dtype=np.dtype(index.depth), shape=shape
-    )
-    masks = np.lib.format.open_memmap(
-        folder / "masks.npy", mode="w+", dtype=np.uint8, shape=(number, 1, *settings.size)
+def _fill(index: Index, settings: Settings, folder: Path, progress: Progress | None) -> None:
+    channels = settings.channels or index.channels
+    number = len(index.samples)
+    first_image, first_mask = _decoded(index, 0, channels, settings.steps)
+    images, masks = (
+        np.lib.format.open_memmap(
+            folder / f"{name}.npy", mode="w+", dtype=first.dtype, shape=(number, *first.shape)
+        )
+        for name, first in (("images", first_image), ("masks", first_mask))
     )
 
     def place(i: int) -> None:
-        images[i], masks[i, 0] = _decoded(index, index.samples[i], settings.size, channels, steps)
+        image, masks[i] = _decoded(index, i, channels, settings.steps)
+        if image.dtype != images.dtype:
+            raise MedsegError(
+                f"{index.samples[i].image}: its pixels are {image.dtype} after preprocessing, those of"
+                f" {index.samples[0].image} {images.dtype}; add the step 'window', which makes them alike"
+            )
+        images[i] = image
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, _ in enumerate(pool.map(place, range(number)), 1):
@@ -131,11 +115,7 @@ def _fill(
     masks.flush()
 
 
-def _decoded(
-    index: Index, sample: IndexedSample, size: tuple[int, int], channels: int, steps: list[Step]
-) -> tuple[np.ndarray, np.ndarray]:
-    image = read_image(index.root / sample.image, channels)
-    mask = read_mask([index.root / name for name in sample.masks], index.rules.grey_masks, empty_ok=True)
-    for step in steps:
-        image = step(image)
-    return resize_image(image, size), resize_mask(mask, size)
+def _decoded(index: Index, i: int, channels: int, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
+    """Image ``(C, h, w)`` and mask ``(1, h, w)`` as the network gets them."""
+    picture, mask = steps.apply(*read_sample(index, index.samples[i], channels))
+    return picture.stored(), mask[None]

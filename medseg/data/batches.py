@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from os import cpu_count
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,55 @@ def _free_bytes(device: torch.device) -> float:
     return 0.0  # nothing known of other devices: stay in the memory of the host
 
 
+Augmentation = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+class AugmentedPart(PreparedPart):
+    """A part whose samples are changed anew in every epoch.
+
+    A draw is a function of (seed, epoch, sample) alone, so it is the same whatever the number of workers, the
+    order of the samples, or where a killed run resumes.
+
+    Args:
+        part: the part as it lies on disk.
+        augmentation: ``(image (C, H, W), mask (K, H, W), rng, key) -> (image, mask)``, numpy arrays.
+        seed: of the draws.
+    """
+
+    def __init__(self, part: PreparedPart, augmentation: Augmentation, seed: int) -> None:
+        super().__init__(part.images, part.masks, part.positions, part.cases, part.groups)
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __getitem__(self, item: int | list[int]) -> dict[str, torch.Tensor]:
+        if isinstance(item, int):
+            return {name: values[0] for name, values in self[[item]].items()}
+        epoch = getattr(item, "epoch", 0)
+        changed = [self._draw(i, epoch) for i in item]
+        images, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*changed, strict=True))
+        return {"image": images, "label": masks}
+
+    def _draw(self, index: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        where = int(self.positions[index])
+        image, mask = (np.array(array[where]) for array in (self.images, self.masks))
+        return self.augmentation(image, mask, np.random.default_rng((self.seed, epoch, index)), key=where)
+
+    def resident(self, device: torch.device | str) -> PreparedPart:
+        """The part itself: what changes on the CPU cannot lie ready on a device."""
+        return self
+
+
+class Batch(list[int]):
+    """The indices of one batch and the epoch that they are drawn for, which workers could not know otherwise."""
+
+    def __init__(self, indices: Iterable[int], epoch: int) -> None:
+        super().__init__(indices)
+        self.epoch = epoch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Batch, (list(self), self.epoch)
+
+
 class BatchSampler(Sampler[list[int]]):
     """Lists of indices, one per batch; the order is a pure function of seed and epoch.
 
@@ -151,7 +201,8 @@ class BatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         order = self.order()
         for batch in range(len(self)):
-            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield Batch(chosen.tolist(), self.epoch)
 
 
 def loader(
@@ -160,7 +211,7 @@ def loader(
     shuffle: bool = False,
     seed: int = 0,
     drop_last: bool = False,
-    workers: int = 0,
+    workers: int | None = None,
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
@@ -173,13 +224,17 @@ def loader(
         shuffle: draw a new order in each epoch.
         seed: of the orders.
         drop_last: leave a smaller last batch out.
-        workers: processes that read ahead; of no use for a part that is resident on a device.
+        workers: processes that read and augment ahead; of no use for a part that is resident on a device. If not
+            given, none, but where a part is augmented for a GPU its share of the cores, at most 8.
         rank: number of this process.
         world_size: number of processes.
         pin_memory: put batches in page-locked memory, for a part in the host's memory that trains on a GPU.
     """
     sampler = BatchSampler(len(part), batch_size, shuffle, seed, drop_last, rank, world_size)
     on_host = part.device.type == "cpu"
+    if workers is None:
+        busy = isinstance(part, AugmentedPart) and torch.cuda.is_available()
+        workers = min(8, (cpu_count() or 1) // world_size) if busy else 0
     return DataLoader(
         part,
         sampler=sampler,

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from medseg.data.datasets import DATASETS
+from medseg.data.address import split_address
+from medseg.data.catalogue import find_spec
 from medseg.data.documents import digest
-from medseg.data.images import FileFault, read_image, read_mask
+from medseg.data.images import FileFault
 from medseg.data.index_file import Fault, Index, IndexedSample, Rules
-from medseg.data.spec import DatasetSpec, Label, Sample, natural_key, paired
-from medseg.errors import MedsegError, unknown
+from medseg.data.reading import read_pair, read_sample
+from medseg.data.spec import DatasetSpec, Sample, natural_key
+from medseg.errors import MedsegError
+
+__all__ = [
+    "FaultyFiles",
+    "Progress",
+    "build_index",
+    "content",
+    "find_duplicates",
+    "find_spec",
+    "read_sample",
+    "stamps",
+]
 
 #: called with the number of samples done and their total
 Progress = Callable[[int, int], None]
@@ -46,6 +59,7 @@ def build_index(
     label: str | None = None,
     grey_masks: bool | None = None,
     allow_empty: bool | None = None,
+    mask_value: int | None = None,
     skip_faulty: bool = False,
     progress: Progress | None = None,
 ) -> Index:
@@ -61,6 +75,7 @@ def build_index(
         label: what the masks of one's own data set show.
         grey_masks: cut masks at half of full scale whatever their values; as the spec says if not given.
         allow_empty: masks without lesion are good; as the spec says if not given.
+        mask_value: the one value that means lesion, for masks that are label maps.
         skip_faulty: leave faulty pairs out instead of raising.
         progress: told after each sample.
 
@@ -76,6 +91,7 @@ def build_index(
         spec.grey_masks if grey_masks is None else grey_masks,
         spec.empty_masks if allow_empty is None else allow_empty,
         skip_faulty,
+        mask_value,
     )
     channels = channels or spec.channels
     if channels not in (1, 3):
@@ -89,7 +105,7 @@ def build_index(
     twins = _twins(listed)
     twin_cases = {fault.case for fault in twins}
     single = [sample for sample in listed if sample.case not in twin_cases]
-    opened, unusable = _open_all(single, root, channels, rules, progress)
+    opened, unusable = _open_all(single, root, channels, spec, rules, progress)
     samples, depth, odd = _one_depth(opened)
     faults = tuple(sorted((*unusable, *odd, *twins), key=lambda fault: natural_key(fault.case)))
     if faults and not skip_faulty:
@@ -114,52 +130,21 @@ def build_index(
     )
 
 
-def find_spec(
-    dataset: str,
-    *,
-    images: str | None = None,
-    masks: str | None = None,
-    group: str | None = None,
-    channels: int | None = None,
-    label: str | None = None,
-) -> DatasetSpec:
-    """The registered spec, or one made from the patterns of a user's own folder.
-
-    Raises:
-        MedsegError: the name is unknown, not usable, or does not go with the patterns.
-    """
-    if images is None and masks is None:
-        if dataset not in DATASETS:
-            cure = "for a folder of your own give --images 'images/*' --masks 'masks/{stem}.*'"
-            raise MedsegError(f"{unknown('data set', dataset, DATASETS.names())}; {cure}")
-        if group is not None or label is not None:
-            raise MedsegError(
-                f"{dataset} has its own groups and label; --group and --label are for your own folders"
-            )
-        return DATASETS.build(dataset)
-    if dataset in DATASETS:
-        raise MedsegError(
-            f"{dataset} is a registered data set with its own layout; choose another name for your folder"
-        )
-    if images is None or masks is None:
-        raise MedsegError(f"{dataset}: a folder of your own needs both --images and --masks")
-    if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", dataset):
-        raise MedsegError(f"data set name {dataset!r}: use a-z, 0-9 and single underscores, as in my_lesions")
-    return DatasetSpec(
-        dataset, channels or 3, (Label(label or "lesion"),), paired(images, masks, group=group), ()
-    )
-
-
 Opened = tuple[IndexedSample, str]
 
 
 def _open_all(
-    listed: list[Sample], root: Path, channels: int, rules: Rules, progress: Progress | None
+    listed: list[Sample],
+    root: Path,
+    channels: int,
+    spec: DatasetSpec,
+    rules: Rules,
+    progress: Progress | None,
 ) -> tuple[list[Opened], list[Fault]]:
     opened: list[Opened] = []
     faults: list[Fault] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda sample: _open_or_fault(sample, root, channels, rules), listed)
+        results = pool.map(lambda sample: _open_or_fault(sample, root, channels, spec, rules), listed)
         for done, (good, faulty) in enumerate(results, 1):
             opened += good
             faults += faulty
@@ -169,7 +154,7 @@ def _open_all(
 
 
 def _open_or_fault(
-    sample: Sample, root: Path, channels: int, rules: Rules
+    sample: Sample, root: Path, channels: int, spec: DatasetSpec, rules: Rules
 ) -> tuple[list[Opened], list[Fault]]:
     if not sample.image:
         return [], [
@@ -182,38 +167,51 @@ def _open_or_fault(
             Fault(sample.case, sample.image, "the image has no mask", "restore the mask or remove the image")
         ]
     try:
-        return [_open(sample, root, channels, rules)], []
+        sample = spec.resolve(root, sample) if spec.resolve else sample
+        return [_open(sample, root, channels, spec, rules)], []
     except FileFault as fault:
         file = fault.path.relative_to(root).as_posix()
         return [], [Fault(sample.case, file, fault.reason, fault.cure)]
 
 
-def _open(sample: Sample, root: Path, channels: int, rules: Rules) -> Opened:
+def _open(sample: Sample, root: Path, channels: int, spec: DatasetSpec, rules: Rules) -> Opened:
+    picture, mask = read_pair(sample, root, channels, spec, rules, rules.allow_empty)
+    image = picture.stored()
     files = [root / name for name in (sample.image, *sample.masks)]
-    image = read_image(files[0], channels)
-    mask = read_mask(files[1:], rules.grey_masks, rules.allow_empty)
-    height, width = image.shape[1:]
-    if mask.shape != (height, width):
-        seen = f"mask is {mask.shape[1]}x{mask.shape[0]}, image is {width}x{height} (width x height)"
-        raise FileFault(files[1], seen, "a mask needs its image's size")
     indexed = IndexedSample(
         **asdict(sample) | {"masks": sample.masks},
-        height=height,
-        width=width,
+        height=image.shape[1],
+        width=image.shape[2],
         lesion_fraction=round(float(mask.mean()), 6),
         content=content(files),
-        pixels=_picture(image),
+        pixels=_fingerprint(image),
         stamps=stamps(files),
     )
     return indexed, str(image.dtype)
 
 
 def content(files: Iterable[Path]) -> str:
-    """SHA-256 over the bytes of some files, each hashed first so that their borders count."""
-    return digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
+    """SHA-256 over the bytes of some files, each hashed first so that their borders count.
+
+    A slice stands for its whole volume, which is hashed once for all its slices.
+    """
+    return digest([_file_hash(path) for path in files])
 
 
-def _picture(image: np.ndarray) -> str:
+def _file_hash(path: Path) -> str:
+    file, part = split_address(path)
+    if not part:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    status = file.stat()
+    return _shared_hash(file, (status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=1024)
+def _shared_hash(file: Path, stamp: tuple[int, int]) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _fingerprint(image: np.ndarray) -> str:
     if (image == image[:1]).all():
         image = image[:1]
     return hashlib.sha256(repr((image.shape, str(image.dtype))).encode() + image.tobytes()).hexdigest()
@@ -221,7 +219,8 @@ def _picture(image: np.ndarray) -> str:
 
 def stamps(files: Iterable[Path]) -> tuple[tuple[int, int], ...]:
     """Size in bytes and modification time in ns of files."""
-    return tuple((status.st_size, status.st_mtime_ns) for status in (file.stat() for file in files))
+    found = (split_address(file)[0].stat() for file in files)
+    return tuple((status.st_size, status.st_mtime_ns) for status in found)
 
 
 def _one_depth(opened: list[Opened]) -> tuple[list[IndexedSample], str, list[Fault]]:

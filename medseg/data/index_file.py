@@ -35,6 +35,7 @@ class IndexedSample:
         content: SHA-256 of the bytes of the image and mask files.
         pixels: SHA-256 of the decoded image, the same for two files that show the same picture.
         stamps: size in bytes and modification time in ns of the image and each mask.
+        category: class of the whole image, such as ``malignant``; ``None`` where the set has no classes.
     """
 
     case: str
@@ -48,6 +49,7 @@ class IndexedSample:
     content: str
     pixels: str
     stamps: tuple[tuple[int, int], ...]
+    category: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -66,6 +68,7 @@ class Rules:
         grey_masks: masks are cut at half of full scale whatever their values.
         allow_empty: masks without lesion are good.
         skip_faulty: faulty pairs were left out.
+        mask_value: the one value that means lesion in masks that are label maps.
     """
 
     images: str | None = None
@@ -74,6 +77,7 @@ class Rules:
     grey_masks: bool = False
     allow_empty: bool = False
     skip_faulty: bool = False
+    mask_value: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Index:
         title: its title.
         root: absolute top folder, to which the samples' paths are relative.
         channels: channels of the images as they are read, 1 or 3.
-        depth: type of the pixels, ``uint8`` or ``uint16``.
+        depth: type of the pixels, ``uint8``, ``uint16`` or ``float32``.
         labels: the structures of the masks.
         samples: in natural order of the listing.
         faults: the samples that were left out.
@@ -110,7 +114,11 @@ class Index:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over what the samples hold and how they are grouped, wherever the folder lies."""
-        lines = sorted((s.case, s.group, s.part or "", s.content) for s in self.samples)
+        # a category is appended only where there is one: data sets without keep the fingerprints of old indexes
+        lines = sorted(
+            (s.case, s.group, s.part or "", s.content, *([s.category] if s.category else []))
+            for s in self.samples
+        )
         return digest([FORMAT, self.dataset, self.channels, [label.name for label in self.labels], lines])
 
     @property

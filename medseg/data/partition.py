@@ -1,4 +1,4 @@
-"""Dividing samples into parts: groups kept whole, lesion sizes spread alike; or a plain permutation."""
+"""Dividing samples into parts: groups whole, categories and lesion sizes spread alike; or a permutation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ Seed = int | Sequence[int]
 
 
 def strata(samples: Sequence[IndexedSample]) -> list[int]:
-    """The size class of each sample's lesion: 0 empty, then 1, 2, 3 for the terciles of its share."""
+    """A number for each sample's category and lesion size; the size alone where no sample has a category.
+
+    Sizes are 0 for empty, then 1, 2, 3 for the terciles of the lesion's share of the image.
+    """
+    sizes = _size_classes(samples)
+    kinds = [(sample.category or "", size) for sample, size in zip(samples, sizes, strict=True)]
+    if not any(category for category, _ in kinds):
+        return sizes
+    known = sorted(set(kinds))
+    return [known.index(kind) for kind in kinds]
+
+
+def _size_classes(samples: Sequence[IndexedSample]) -> list[int]:
     sizes = np.array([sample.lesion_fraction for sample in samples])
     if not (sizes > 0).any():
         return [0] * len(samples)
@@ -27,7 +39,7 @@ def strata(samples: Sequence[IndexedSample]) -> list[int]:
 def partition(
     samples: Sequence[IndexedSample], shares: Sequence[float], seed: Seed, dataset: str
 ) -> list[list[IndexedSample]]:
-    """Divide samples so that no group is in two parts and each part has its share of every lesion size.
+    """Divide samples so that no group is in two parts and each part has its share of every stratum.
 
     Groups are taken in a random order, each to the part where it brings the counts nearest to their shares;
     of up to ``TRIES`` orders the one that ends nearest is kept.
@@ -68,7 +80,7 @@ def partition(
 
 
 def _group_counts(groups: list[list[int]], classes: list[int]) -> np.ndarray:
-    """Samples of each group, in all (first column) and by size class."""
+    """Samples of each group, in all (first column) and by stratum."""
     kinds = sorted(set(classes))
     counts = np.zeros((len(groups), 1 + len(kinds)))
     for g, group in enumerate(groups):

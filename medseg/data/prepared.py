@@ -7,7 +7,7 @@ other images or another size make other arrays, and equal ones are shared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from medseg.data.spec import PARTS, Label
 from medseg.data.splits_file import Splits
 from medseg.data.store import external_name, open_index, open_splits
 from medseg.errors import MedsegError
+from medseg.transforms.steps import build_steps
 
 __all__ = ["BatchSampler", "Prepared", "PreparedPart", "loader", "prepare"]
 
@@ -38,6 +39,7 @@ class Prepared:
         fingerprint: hash of the index and the settings.
         splits: the split.
         repeat: number of the repeat.
+        normalization: name of the transform that batches still need, on the device; None for 0 to 1.
         external: the arrays of the data set that an external split tests on.
     """
 
@@ -48,6 +50,7 @@ class Prepared:
     fingerprint: str
     splits: Splits = field(repr=False)
     repeat: int
+    normalization: str | None = None
     external: Prepared | None = None
 
     @property
@@ -111,6 +114,7 @@ def prepare(
     image_size: int | Sequence[int] = (224, 224),
     channels: int | None = None,
     preprocess: Sequence[str] = (),
+    preprocess_arguments: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
     """Make what is missing of index, split and arrays, and open the arrays.
@@ -123,7 +127,8 @@ def prepare(
         repeat: number of the repeat.
         image_size: height and width, or one number for both, in pixels.
         channels: 1 or 3; as indexed if not given.
-        preprocess: names of transforms, applied in order before resizing.
+        preprocess: names of transforms, applied in order; images are stretched last unless one resizes them.
+        preprocess_arguments: of the transforms, by name.
         progress: told after each image that is decoded.
 
     Raises:
@@ -132,7 +137,8 @@ def prepare(
     height, width = (image_size, image_size) if isinstance(image_size, int) else map(int, image_size)
     if min(height, width) < 1:
         raise MedsegError(f"image_size is {height} x {width}; both must be at least 1")
-    settings = Settings((height, width), channels, tuple(preprocess))
+    steps = build_steps(preprocess, preprocess_arguments or {}, (height, width))
+    settings = Settings(steps, channels)
     prepared_dir = Path(prepared_dir)
     index = open_index(dataset, Path(dataset_dir) if dataset_dir else None, prepared_dir, progress)
     test_on = external_name(split, dataset, prepared_dir)
@@ -143,6 +149,8 @@ def prepare(
     external = None
     if test_index is not None:
         images, masks, folder = open_arrays(test_index, settings, prepared_dir, progress)
-        external = Prepared(test_index, images, masks, folder, settings.key(test_index), splits, repeat)
+        key = settings.key(test_index)
+        external = Prepared(test_index, images, masks, folder, key, splits, repeat, steps.normalization)
     images, masks, folder = open_arrays(index, settings, prepared_dir, progress)
-    return Prepared(index, images, masks, folder, settings.key(index), splits, repeat, external)
+    key = settings.key(index)
+    return Prepared(index, images, masks, folder, key, splits, repeat, steps.normalization, external)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
+from medseg.data.address import IMAGE_SUFFIXES, natural_key, stem
+from medseg.data.pairing import files_of, grouper, masks_by_stem, without_masks
+from medseg.data.volumes import expanded
 from medseg.errors import MedsegError
 
-#: file endings that are images, in lower case
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+__all__ = ["IMAGE_SUFFIXES", "PARTS", "DatasetSpec", "Label", "Sample", "joined", "natural_key", "paired"]
+
 #: the parts of a split, in the order of a study
 PARTS = ("training", "validation", "testing")
 
@@ -35,12 +38,15 @@ class Label:
 class Sample:
     """One image and its masks; paths are relative to the data set's top folder, with ``/``.
 
+    Slice 12 (from 0) of a volume, or frame 12 of a DICOM file, is ``ct/p1.nii.gz#12``.
+
     Args:
         case: unique name of the image.
         image: its file; empty for a mask that has no image, which the index reports.
         masks: its mask files, united when there are several; empty when none was found.
         group: patient, video or slide: samples of one group never lie on both sides of a split.
         part: official ``training``, ``validation`` or ``testing``; ``None`` where the set has no parts.
+        category: class of the whole image, such as ``malignant``; ``None`` where the set has no classes.
     """
 
     case: str
@@ -48,9 +54,14 @@ class Sample:
     masks: tuple[str, ...]
     group: str
     part: str | None = None
+    category: str | None = None
 
 
 IndexFunction = Callable[[Path], list[Sample]]
+#: top folder and a sample with the files that belong to it -> the sample with the files that are its masks
+Resolver = Callable[[Path, Sample], Sample]
+#: annotation file, what is meant in it, and (height, width) -> mask ``(H, W)`` ``uint8`` of 0 and 1
+MaskDrawer = Callable[[Path, str, tuple[int, int]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -62,13 +73,16 @@ class DatasetSpec:
         channels: channels of an image, 1 or 3.
         labels: the structures of the masks.
         index: top folder -> samples.
-        layout: folders that the top folder holds, by which it is recognised.
+        layout: folders and files that the top folder holds, by which it is recognised.
         homepage: the official download page.
         licence: terms of use, as best known.
         citation: the paper to cite.
         expected: official number of images with masks.
         grey_masks: masks carry intermediate grey levels and are cut at half of full scale.
         empty_masks: masks without any lesion are part of the data set.
+        fit_masks: masks of another size but the image's proportions (within 2 %) are stretched to it.
+        resolve: tells by their content which files of a sample are its masks, when the index is made.
+        draw_mask: draws a mask from an annotation such as ``Info.txt#mdb001``, where masks are no images.
         notes: known faults and how they are handled.
         draw: draws the data set into an empty folder (built-in sets only).
     """
@@ -84,6 +98,9 @@ class DatasetSpec:
     expected: int = 0
     grey_masks: bool = False
     empty_masks: bool = False
+    fit_masks: bool = False
+    resolve: Resolver | None = None
+    draw_mask: MaskDrawer | None = None
     notes: tuple[str, ...] = ()
     draw: Callable[[Path], None] | None = None
 
@@ -109,12 +126,12 @@ class DatasetSpec:
                 raise MedsegError(f"{folder}: holds {self.title} several times ({names}); name one of them")
             if below:
                 return below[0].resolve()
-        wanted = ", ".join(f"{name}/" for name in self.layout)
+        wanted = ", ".join(name if PurePosixPath(name).suffix else f"{name}/" for name in self.layout)
         raise MedsegError(f"{folder}: {self.title} not found: no folder here or below holds {wanted}")
 
     def found_in(self, top: Path) -> bool:
         """Whether a folder has the layout of the data set."""
-        return all((top / name).is_dir() for name in self.layout)
+        return all((top / name).exists() for name in self.layout)
 
     def _above(self, folder: Path) -> list[Path]:
         """The folders of which ``folder`` would be a part of the layout: ``X`` for ``X/images``."""
@@ -127,11 +144,6 @@ class DatasetSpec:
         return tops
 
 
-def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts ``frame 9`` before ``frame 10``."""
-    return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.findall(r"[0-9]+|[^0-9]+", text)]
-
-
 def paired(
     images: str,
     masks: str,
@@ -139,17 +151,22 @@ def paired(
     group: str | Callable[[str], str] | None = None,
     part: str | None = None,
     exclude: str | None = None,
+    category: str | None = None,
 ) -> IndexFunction:
     """An index function that pairs images and masks by the stem of their names.
+
+    A volume (NIfTI, or DICOM of several frames) becomes one sample per slice, ``p1_z012``, with the same slice of
+    its mask volumes.
 
     Args:
         images: glob pattern of the images, such as ``images/*``; only image files count.
         masks: glob pattern of an image's masks with ``{stem}`` for the image's stem, such as
             ``masks/{stem}.*``; it may match several files, which are united.
         group: regular expression with a part named ``group``, searched in the image's path, or a function
-            of the image's stem; without it each image is its own group.
+            of the image's stem; without it each image, or each volume, is its own group.
         part: the official part that all these samples belong to.
         exclude: glob pattern of files that are no images of the set.
+        category: the class of all these images.
 
     Raises:
         MedsegError: ``masks`` lacks ``{stem}``, or ``group`` is no such expression.
@@ -161,24 +178,23 @@ def paired(
     for pattern in (images, masks):
         if not pattern or pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
             raise MedsegError(f"pattern {pattern!r}: must be relative to the data folder and stay within it")
-    group_of = _grouper(group)
+    group_of = grouper(group)
 
     def index(folder: Path) -> list[Sample]:
         candidates = [
-            name for name in _files(folder, images) if not exclude or not fnmatch.fnmatch(name, exclude)
+            name for name in files_of(folder, images) if not exclude or not fnmatch.fnmatch(name, exclude)
         ]
-        found = _masks_by_stem(folder, masks, {PurePosixPath(name).stem for name in candidates})
-        chosen = _without_masks(candidates, found)
+        found = masks_by_stem(folder, masks, {stem(name) for name in candidates})
         samples = []
-        for name in chosen:
-            stem = PurePosixPath(name).stem
-            own = tuple(mask for mask in found.get(stem, ()) if mask != name)
-            samples.append(Sample(stem, name, own, group_of(name), part))
+        for name in without_masks(candidates, found):
+            own = tuple(mask for mask in found.get(stem(name), ()) if mask != name)
+            samples.append(Sample(stem(name), name, own, group_of(name), part, category))
         stems = {sample.case for sample in samples}
         orphans = [
-            Sample(stem, "", tuple(files), stem, part) for stem, files in found.items() if stem not in stems
+            Sample(case, "", tuple(files), case, part) for case, files in found.items() if case not in stems
         ]
-        return samples + sorted(orphans, key=lambda sample: natural_key(sample.case))
+        slices = [piece for sample in samples for piece in expanded(sample, folder)]
+        return slices + sorted(orphans, key=lambda sample: natural_key(sample.case))
 
     return index
 
@@ -186,66 +202,3 @@ def paired(
 def joined(*indexes: IndexFunction) -> IndexFunction:
     """One index function of several, such as one for each official part."""
     return lambda folder: [sample for index in indexes for sample in index(folder)]
-
-
-def _files(folder: Path, pattern: str) -> list[str]:
-    found = (
-        path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
-    # hidden files, such as the ._* copies that macOS leaves, are no images
-    names = [path.relative_to(folder).as_posix() for path in found if not path.name.startswith(".")]
-    return sorted(names, key=natural_key)
-
-
-def _masks_by_stem(folder: Path, pattern: str, stems: set[str]) -> dict[str, list[str]]:
-    """Mask files by the stem of the image they belong to."""
-    before, after = pattern.split("{stem}")
-    shortest, longest = (
-        re.compile(f"{_regex(before)}({any_})(?:{_regex(after)})$") for any_ in ("[^/]+?", "[^/]+")
-    )
-    found: dict[str, list[str]] = {}
-    for name in _files(folder, f"{before}*{after}"):
-        matches = [match[1] for match in (shortest.match(name), longest.match(name)) if match]
-        if matches:
-            stem = next((m for m in matches if m in stems), matches[0])
-            found.setdefault(stem, []).append(name)
-    return found
-
-
-def _regex(glob: str) -> str:
-    """A glob pattern as a regular expression; ``*`` stays within one folder, ``**/`` does not."""
-    text = re.escape(glob).replace(r"\*\*/", "(?:.*/)?")
-    return text.replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-
-
-def _without_masks(candidates: list[str], found: dict[str, list[str]]) -> list[str]:
-    """The candidates that are not masks of another candidate (images and masks may share a folder)."""
-    owners = Counter(PurePosixPath(name).stem for name in candidates)
-    known = set(candidates)
-    masks = set()
-    for stem, files in found.items():
-        others = owners[stem] - sum(PurePosixPath(file).stem == stem and file in known for file in files)
-        if others > 0:
-            masks.update(files)
-    return [name for name in candidates if name not in masks]
-
-
-def _grouper(group: str | Callable[[str], str] | None) -> Callable[[str], str]:
-    if group is None:
-        return lambda name: PurePosixPath(name).stem
-    if callable(group):
-        return lambda name: group(PurePosixPath(name).stem)
-    try:
-        expression = re.compile(group)
-    except re.error as error:
-        raise MedsegError(f"group pattern {group!r}: no regular expression ({error})") from None
-    if "group" not in expression.groupindex:
-        raise MedsegError(rf"group pattern {group!r}: name the group's part, as in '(?P<group>p\d+)_'")
-
-    def of(name: str) -> str:
-        match = expression.search(name)
-        if not match or not match["group"]:
-            raise MedsegError(f"{name}: the group pattern {group!r} does not match it")
-        return match["group"]
-
-    return of

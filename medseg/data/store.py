@@ -103,7 +103,7 @@ def refreshed(index: Index, data_dir: Path | None) -> Index:
         spec.draw(index.root)
     root = spec.locate(data_dir or index.root)
     cure = f"run 'medseg data index {index.dataset}' again"
-    _same_listing(index, spec.index(root), cure)
+    _same_listing(index, spec.index(root), spec.resolve is not None, cure)
     samples = tuple(_fresh_sample(sample, root, cure) for sample in index.samples)
     return (
         index
@@ -112,10 +112,10 @@ def refreshed(index: Index, data_dir: Path | None) -> Index:
     )
 
 
-def _same_listing(index: Index, listed: list[Sample], cure: str) -> None:
+def _same_listing(index: Index, listed: list[Sample], resolved: bool, cure: str) -> None:
     masks = {s.image: s.masks for s in listed}
     for sample in index.samples:
-        if masks.get(sample.image) != sample.masks:
+        if not _same_masks(sample, masks.get(sample.image), resolved):
             what = "its masks changed" if sample.image in masks else "is gone"
             raise MedsegError(f"{index.dataset}: {sample.image} {what} since the index was made; {cure}")
     known = {sample.image for sample in index.samples} | {fault.file for fault in index.faults}
@@ -125,6 +125,14 @@ def _same_listing(index: Index, listed: list[Sample], cure: str) -> None:
         raise MedsegError(
             f"{index.dataset}: {len(new)} files came after the index was made, such as {new[0]}; {cure}"
         )
+
+
+def _same_masks(sample: IndexedSample, listed: tuple[str, ...] | None, resolved: bool) -> bool:
+    if (
+        resolved and listed is not None
+    ):  # of the files that belong to a sample, some were found to be no masks
+        return set(sample.masks) <= set(listed)
+    return sample.masks == listed
 
 
 def _fresh_sample(sample: IndexedSample, root: Path, cure: str) -> IndexedSample:

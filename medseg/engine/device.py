@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medseg.transforms.normalize import normalized
+
 
 def begin(device: torch.device, seed: int) -> None:
     """Seed every generator before the network is built, and choose the arithmetic of the device.
@@ -51,6 +53,7 @@ def prepare_batch(
     batch: dict[str, Tensor],
     device: torch.device,
     non_blocking: bool = False,
+    normalization: str | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
     """Take a batch as stored to what network and loss want, on the device.
@@ -59,13 +62,15 @@ def prepare_batch(
         batch: ``image`` (N, C, H, W) uint8, uint16 or float, ``label`` (N, K, H, W) of 0 and 1.
         device: where to.
         non_blocking: copy without waiting for the host.
+        normalization: name of a normalising transform, see ``medseg.transforms``; none if not given.
 
     Returns:
-        image float32, integers scaled from their full range to 0..1, and label as stored.
+        image float32, integers scaled from their full range to 0..1 and then normalised, and label as stored.
     """
     image = batch["image"].to(device, non_blocking=non_blocking)
     label = batch["label"].to(device, non_blocking=non_blocking)
     scale = 1.0 if image.is_floating_point() else 1.0 / torch.iinfo(image.dtype).max
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     image = image.to(torch.float32, memory_format=layout)
-    return image.mul_(scale) if scale != 1.0 else image, label
+    image = image.mul_(scale) if scale != 1.0 else image
+    return normalized(image, normalization) if normalization else image, label

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from medseg.data.outline import PREDICTION, REFERENCE, outline, show
 from medseg.results import atomic_write
 
-REFERENCE, PREDICTION = "#00a7e1", "#ffb000"
 PER_ROW = 4
 
 
@@ -47,19 +47,6 @@ def draw(part: Any, predictions: np.ndarray, dice: np.ndarray, title: str, path:
 
 
 def _case(axis: Any, sample: dict[str, Any], prediction: np.ndarray) -> None:
-    image = np.moveaxis(sample["image"].cpu().numpy().astype(np.float64), 0, -1)
-    span = image.max() - image.min()
-    image = (image - image.min()) / (span or 1.0)
-    axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image[..., :3], cmap="gray", vmin=0, vmax=1)
-    for mask, colour in ((sample["label"].cpu().numpy().any(0), REFERENCE), (prediction.any(0), PREDICTION)):
-        if mask.any():
-            _outline(axis, np.asarray(mask), colour)
-    axis.set_axis_off()
-
-
-def _outline(axis: Any, mask: np.ndarray, colour: str) -> None:
-    """Draw a mask's outline, closed also where the mask meets the border of the image."""
-    height, width = mask.shape
-    extent = (-1, width, -1, height)
-    axis.contour(np.pad(mask, 1), levels=[0.5], colors=[colour], linewidths=1.2, extent=extent)
-    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    show(axis, sample["image"].cpu().numpy())
+    outline(axis, sample["label"].cpu().numpy().any(0), REFERENCE)
+    outline(axis, prediction.any(0), PREDICTION)

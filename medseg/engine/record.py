@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from medseg import __version__
+from medseg.augmentations.protocol import leaks
 from medseg.engine import tracking
 from medseg.results import atomic_write, write_csv
 
@@ -59,7 +60,7 @@ class RunRecord:
         self.experiment = experiment
         self.active = active
         self.curves: list[dict[str, float]] = []
-        self._tags = _tags(samples, network, device)
+        self._tags = _tags(samples, network, device) | leak_tags(self.facts)
         self._last_sent = time.monotonic()
         self._warned = False
 
@@ -153,6 +154,11 @@ def _tags(samples: Any, network: nn.Module | None, device: torch.device | None) 
     if device is not None:
         tags["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return tags
+
+
+def leak_tags(facts: dict[str, Any]) -> dict[str, str]:
+    """What marks a run whose test images were trained on as copies."""
+    return {"leaking": "true"} if leaks(str(facts.get("augment", ""))) else {}
 
 
 def code_version() -> str:

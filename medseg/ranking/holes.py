@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medseg.augmentations.protocol import leaks
 from medseg.ranking.table import describe
 from medseg.results import RUN_KEYS
 
@@ -24,7 +25,8 @@ def missing(table: pd.DataFrame, of: str, by: str) -> pd.DataFrame:
     """Find the holes of the grid.
 
     Within each level of ``by``, every contestant must have every combination of the other factors (a run)
-    that anyone has there, and of it every metric of the table and every case, with a finite value.
+    that anyone has there, and of it every metric of the table and every case, with a finite value. A contestant
+    that trained on copies of test images was tested on cases of its own, which are not compared.
 
     Args:
         table: a normalised table of the metrics of interest.
@@ -36,7 +38,9 @@ def missing(table: pd.DataFrame, of: str, by: str) -> pd.DataFrame:
         ``reason`` in words.
     """
     cell = [by, *other_factors(table, of, by)]
-    places = table[cell + ["case"] * ("case" in table.columns)].drop_duplicates()
+    own = table["augment"].map(leaks) if of == "augment" else np.zeros(len(table), bool)
+    peers = table if own.all() else table[~own]
+    places = peers[cell + ["case"] * ("case" in table.columns)].drop_duplicates()
     grid = places.groupby(cell, sort=False).size().rename("expected").reset_index()
     for column in (of, "metric"):
         grid = grid.merge(table[[column]].drop_duplicates(), how="cross")
@@ -44,6 +48,10 @@ def missing(table: pd.DataFrame, of: str, by: str) -> pd.DataFrame:
     finite = table[np.isfinite(table["value"])]
     found = finite.groupby(run, sort=False).size().rename("found").reset_index()
     grid = grid.merge(found, how="left", on=run).fillna({"found": 0}).astype({"found": int})
+    if own.any() and not own.all():
+        given = table[own].groupby(run, sort=False).size().rename("given").reset_index()
+        given = grid[run].merge(given, how="left", on=run)["given"]
+        grid["expected"] = given.fillna(grid["expected"]).astype(int)
     holes = grid.loc[grid["found"] < grid["expected"], [*run, "expected", "found"]].reset_index(drop=True)
     return holes.assign(reason=_reasons(holes, table, run, cell))
 

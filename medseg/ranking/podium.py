@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from medseg.augmentations.protocol import leaks
 from medseg.errors import MedsegError
 from medseg.ranking.holes import lines, missing, other_factors
 from medseg.ranking.record import Ranking
@@ -64,7 +65,7 @@ def rank(
         contests=contests,
         table=_summary(contests, metrics),
         missing=holes,
-        notes=_notes(contests, direction, other_factors(table, of, by)),
+        notes=(*_notes(contests, direction, other_factors(table, of, by)), *leak_notes(table)),
     )
 
 
@@ -165,3 +166,15 @@ def _notes(contests: pd.DataFrame, direction: Mapping[str, str], others: Sequenc
     if out:
         notes.append(f"* incomplete, without points or ranks: {', '.join(out)}.")
     return tuple(notes)
+
+
+def leak_notes(table: pd.DataFrame) -> tuple[str, ...]:
+    """A warning if some runs of the table were trained on copies of their test images."""
+    if "augment" not in table.columns:
+        return ()
+    leaking = sorted(name for name in table["augment"].unique() if leaks(name))
+    if not leaking:
+        return ()
+    return (
+        f"LEAKING: {', '.join(leaking)}: copies of test images were trained on, the values are too good.",
+    )

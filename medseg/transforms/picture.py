@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,45 @@ class Picture:
         if values.dtype == np.float32:
             return cls(values, 0.0, 1.0)
         raise MedsegError(f"pixels of type {values.dtype} need their range to be given")
+
+    def meta(self) -> dict[str, Any]:
+        """What the numbers mean, for the meta-data of a ``MetaTensor``: the fields as ``picture_low`` and so on."""
+        return {
+            "picture_dtype": str(self.values.dtype),
+            "picture_low": self.low,
+            "picture_high": self.high,
+            "picture_inverted": self.inverted,
+            "picture_windows": [asdict(window) for window in self.windows],
+            "picture_lut": [list(table) for table in self.lut],
+        }
+
+    @classmethod
+    def from_meta(cls, values: np.ndarray, meta: Mapping[str, Any]) -> Picture:
+        """The picture of pixels and of what :meth:`meta` told of them, or of their type alone.
+
+        Args:
+            values: ``(C, H, W)``; of the type that the picture had, or floats that hold its integers exactly.
+            meta: may be empty: then integers have their full range, and floats lie in 0..1.
+
+        Raises:
+            MedsegError: nothing tells the range, or floats leave 0..1.
+        """
+        if "picture_low" not in meta:
+            values = values.astype(np.float32) if values.dtype.kind == "f" else values
+            if values.dtype == np.float32 and not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1):
+                seen = f"{values.min():g} to {values.max():g}"
+                raise MedsegError(
+                    f"float pixels of {seen} leave 0..1; load integers as they are (LoadImaged with dtype: null)"
+                )
+            return cls.of(values)
+        return cls(
+            values.astype(meta.get("picture_dtype", values.dtype)),
+            meta["picture_low"],
+            meta["picture_high"],
+            bool(meta.get("picture_inverted", False)),
+            tuple(Window(**window) for window in meta.get("picture_windows", ())),
+            tuple((first, entries, top) for first, entries, top in meta.get("picture_lut", ())),
+        )
 
     def having(self, values: np.ndarray, **changes: Any) -> Picture:
         """The same picture with other pixels, and other fields where given."""

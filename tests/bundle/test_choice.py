@@ -32,6 +32,17 @@ def test_the_order_of_preprocessing_counts() -> None:
     assert Choice.parse("a__m__l__vanilla__x-y") != Choice.parse("a__m__l__vanilla__y-x")
 
 
+def test_a_protocol_becomes_part_of_the_name() -> None:
+    choice = Choice("a", "m", "l", "filter", ("x",))
+    assert choice.under("online") is choice
+    assert choice.under("split-then-augment").name == "a__m__l__filter-offline__x"
+    leaking = choice.under("augment-then-split")
+    assert (leaking.name, leaking.facts()["augment"]) == ("a__m__l__filter-leaking__x", "filter-leaking")
+    assert Choice.parse(leaking.name) == leaking == leaking.under("augment-then-split")
+    with pytest.raises(MedsegError, match="vanilla makes no copies"):
+        Choice("a", "m", "l").under("augment-then-split")
+
+
 @pytest.mark.parametrize(
     "name", ["", "a", "a__m", "a__m__", "__m__l", "a__m__l__v__p__more", "a____m__l", "a_m_l"]
 )

@@ -13,6 +13,7 @@ from medseg.bundle.choice import Choice
 from medseg.bundle.compose import compose
 from medseg.bundle.open import Bundle
 from medseg.bundle.settings import Settings, setting_names, settings_from
+from medseg.bundle.verify import verify
 from medseg.data.index_file import index_path, read_index, write_index
 from medseg.errors import MedsegError
 
@@ -60,8 +61,20 @@ def test_keys_that_monai_and_monai_label_look_up(original: Bundle) -> None:
 
 
 def test_every_setting_is_a_line_of_the_config(project: Path, tmp_path: Path) -> None:
-    settings = Settings((48, 32), 7, 3, 1e-5, 5, 0, {"widths": [2, 4], "dropout": 0.25}, {"smooth": 1e-5})
-    made = compose(Choice("discs", "unet", "dice"), tmp_path, settings, prepared=project / "prepared")
+    settings = Settings(
+        (48, 32),
+        7,
+        3,
+        1e-5,
+        5,
+        0,
+        {"widths": [2, 4], "dropout": 0.25},
+        {"smooth": 1e-5},
+        {"gaussian": {"sigma": 2.0}},
+        {"filter": {"prob": 0.5}},
+    )
+    choice = Choice("discs", "unet", "dice", "filter", ("gaussian",))
+    made = compose(choice, tmp_path, settings, prepared=project / "prepared")
     train = made.read("train")
     assert {k: train[k] for k in setting_names()} == {
         "image_size": [48, 32],
@@ -72,7 +85,10 @@ def test_every_setting_is_a_line_of_the_config(project: Path, tmp_path: Path) ->
         "seed": 0,
         "model_arguments": {"widths": [2, 4], "dropout": 0.25},
         "loss_arguments": {"smooth": 1e-5},
+        "preprocess_arguments": {"gaussian": {"sigma": 2.0}},
+        "augment_arguments": {"filter": {"prob": 0.5}},
     }
+    assert made.read("inference")["preprocess_arguments"] == {"gaussian": {"sigma": 2.0}}
     assert isinstance(train["learning_rate"], float)
     assert made.read("inference")["image_size"] == [48, 32]
     tensors = made.metadata["network_data_format"]
@@ -121,9 +137,37 @@ def test_nothing_of_this_machine_is_in_it(
 def test_metadata_say_what_it_is(original: Bundle) -> None:
     metadata = original.metadata
     assert metadata["version"] in metadata["changelog"]
-    assert metadata["medseg"] == CHOICE.facts()
+    assert metadata["medseg"] == {**CHOICE.facts(), "protocol": "online", "leaking": False}
     assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 1
     assert list(metadata["network_data_format"]["outputs"]["pred"]["channel_def"]) == ["0", "1"]
+
+
+@pytest.mark.parametrize(("protocol", "leaking"), [("split-then-augment", False), ("augment-then-split", True)])
+def test_a_leaking_bundle_says_so(protocol: str, leaking: bool, project: Path, tmp_path: Path) -> None:
+    choice = Choice("discs", "unet", "dice", "geometric").under(protocol)
+    made = compose(choice, tmp_path, SMALL, prepared=project / "prepared")
+    assert made.metadata["medseg"]["protocol"] == protocol
+    assert made.metadata["medseg"]["leaking"] is leaking
+    assert ("LEAKING" in made.metadata["description"]) is leaking
+    assert ("**leaking**" in texts(made)["docs/README.md"]) is leaking
+    assert made.read("train")["augment_name"] == choice.augment
+    assert verify(made, execute=False) == []
+
+
+def test_deep_colour_images_are_composed_too(project: Path, tmp_path: Path) -> None:
+    index = read_index(index_path("discs", project / "prepared"))
+    write_index(replace(index, dataset="deep", channels=3, depth="uint16"), index_path("deep", tmp_path / "p"))
+    made = compose(replace(CHOICE, dataset="deep"), tmp_path, SMALL, prepared=tmp_path / "p")
+    assert made.read("train")["channels"] == 3
+
+
+def test_normalisation_is_told_in_the_metadata(tmp_path: Path) -> None:
+    choice = Choice("kvasir_seg", "unet", "dice", preprocess=("clahe", "normalize_imagenet"))
+    image = compose(choice, tmp_path, prepared=tmp_path).metadata
+    assert image["image_classes"] == "3 channel(s), intensity after clahe and normalize_imagenet"
+    assert image["network_data_format"]["inputs"]["image"]["value_range"] == [-3, 3]
+    with pytest.raises(MedsegError, match="normalize_imagenet.* 3 channels"):
+        compose(replace(choice, dataset="phantom"), tmp_path, prepared=tmp_path)
 
 
 def test_oldest_versions_are_those_medseg_declares(original: Bundle) -> None:
@@ -136,7 +180,7 @@ def test_oldest_versions_are_those_medseg_declares(original: Bundle) -> None:
 
 def test_colour_data_sets_are_read_in_colour(tmp_path: Path) -> None:
     made = compose(Choice("kvasir_seg", "unet", "dice"), tmp_path, prepared=tmp_path)
-    assert made.read("inference")["image_mode"] == "RGB"
+    assert made.read("inference")["channels"] == 3
     assert made.metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 3
 
 
@@ -161,6 +205,10 @@ def test_a_data_set_whose_name_looks_like_a_yaml_value(name: str, project: Path,
             "unknown augment.* 'vanila'. Did you mean 'vanilla'",
         ),
         (Choice("discs", "unet", "dice", preprocess=("clahee",)), SMALL, "unknown transform 'clahee'"),
+        (Choice("discs", "unet", "dice", "filter-clahe"), SMALL, "clahe"),
+        (Choice("discs", "unet", "dice", preprocess=("normalize", "clahe")), SMALL, "normalize must stand last"),
+        (CHOICE, replace(SMALL, preprocess_arguments={"clahe": {}}), "'clahe', which is not among the steps"),
+        (CHOICE, replace(SMALL, augment_arguments={"filter": {"prob": 0.5}}), "filter"),
         (CHOICE, replace(SMALL, model_arguments={"wide": 3}), "model 'unet': .*wide.*it takes"),
         (CHOICE, replace(SMALL, model_arguments={"widths": [0]}), "model 'unet': widths must be"),
         (CHOICE, replace(SMALL, loss_arguments={"alpha": 3}), "loss 'dice_bce': .*alpha.*it takes"),

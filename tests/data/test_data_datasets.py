@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,16 @@ OFFICIAL = {
         ("benign/benign (4).png", ["benign/benign (4)_mask.png", "benign/benign (4)_mask_1.png"]),
     ],
     "busi_malignant": [("malignant/malignant (1).png", ["malignant/malignant (1)_mask.png"])],
+    "busi_lesions": [
+        (f"{kind}/{kind} (1).png", [f"{kind}/{kind} (1)_mask.png"]) for kind in ("benign", "malignant")
+    ],
+    "busi": [
+        (f"{kind}/{kind} (1).png", [f"{kind}/{kind} (1)_mask.png"])
+        for kind in ("benign", "malignant", "normal")
+    ],
 }
+#: sets whose layout takes more than a few files, with a test file of their own
+APART = {"phantom", "mini_mias", "cbis_ddsm", "cbis_ddsm_mass"}
 #: files that lie in the official folders and are no samples
 BESIDE = {
     "isic2017": [
@@ -74,12 +84,12 @@ def test_the_official_layout_is_read(tmp_path, name):
 
 
 def test_every_set_is_tested_and_described():
-    assert {*OFFICIAL, "phantom"} == set(DATASETS.names())
+    assert {*OFFICIAL, *APART} == set(DATASETS.names())
     for entry in DATASETS:
         spec = entry.build()
         assert spec.title and spec.licence and spec.citation and spec.expected > 0 and spec.notes
         assert spec.channels in (1, 3)
-        assert spec.homepage.startswith("https://") or entry.name == "phantom"
+        assert re.match("https?://", spec.homepage) or entry.name == "phantom"
         assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", entry.name)
         for label in spec.labels:
             assert label.code is None or (
@@ -98,6 +108,22 @@ def test_busi_masks_are_united(tmp_path):
     index = build_index("busi_benign", draw_official(tmp_path, "busi_benign"))
     # the second mask of (4) marks the other half
     assert [s.lesion_fraction for s in index.samples] == [0.5, 1.0]
+
+
+def test_busi_has_three_categories_and_two_of_them_are_lesions(tmp_path):
+    top = draw_official(tmp_path, "busi")
+    Image.new("L", (32, 32)).save(top / "normal/normal (1)_mask.png")
+    shutil.copy(top / "benign/benign (1).png", top / "malignant/malignant (1).png")
+    index = build_index("busi", top)
+    assert [(s.case, s.category, s.lesion_fraction > 0) for s in index.samples] == [
+        ("benign (1)", "benign", True),
+        ("malignant (1)", "malignant", True),
+        ("normal (1)", "normal", False),
+    ]
+    # one picture in two categories is still one group
+    assert [s.group for s in index.samples] == ["benign (1)", "benign (1)", "normal (1)"]
+    assert [s.category for s in build_index("busi_lesions", top).samples] == ["benign", "malignant"]
+    assert [s.category for s in build_index("busi_benign", top).samples] == [None]
 
 
 def test_cvc_frames_know_their_video(tmp_path):
@@ -180,6 +206,8 @@ def test_the_phantom_needs_room():
     ("name", "folder", "images", "groups", "empty"),
     [
         ("busi_malignant", "resized224/busi", 168, 168, 0),
+        ("busi", "resized224/busi", 625, 625, 107),
+        ("busi_lesions", "original/busi", 18, 18, 0),
         ("cvc_clinicdb", "resized224/cvc-clinicdb", 503, 24, 0),
         ("foot_ulcer", "resized224/foot-ulcer", 1010, 985, 24),
         ("cvc_clinicdb", "original/cvc-clinicdb-tif", 3, 3, 0),

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageDraw
 
-from medseg.data.images import FileFault, read_image, read_mask
+from medseg.data.images import FileFault, read_image, read_mask, read_picture
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
@@ -18,10 +18,19 @@ def disc(size: int = 64) -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize("ending", ["png", "bmp", "tif", "tiff"])
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif", "tiff", "ppm"])
 def test_colour_is_read_as_channels_first(tmp_path, ending):
     Image.fromarray(RGB).save(tmp_path / f"a.{ending}")
     assert np.array_equal(read_image(tmp_path / f"a.{ending}", 3), RGB.transpose(2, 0, 1))
+
+
+def test_a_picture_knows_the_range_of_its_type(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.pgm")
+    Image.fromarray(DEEP).save(tmp_path / "b.png")
+    for name, high, pixels in (("a.pgm", 255, GREY), ("b.png", 65535, DEEP)):
+        picture = read_picture(tmp_path / name, 1)
+        assert (picture.low, picture.high, picture.inverted, picture.windows) == (0, high, False, ())
+        assert np.array_equal(picture.values[0], pixels)
 
 
 def test_grey_repeats_into_three_channels(tmp_path):
@@ -54,7 +63,7 @@ def test_alpha_is_dropped_and_palettes_are_looked_up(tmp_path, mode):
         assert np.array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
 def test_sixteen_bits_stay_sixteen_bits(tmp_path, ending):
     Image.fromarray(DEEP).save(tmp_path / f"a.{ending}")
     found = read_image(tmp_path / f"a.{ending}", 1)
@@ -83,7 +92,7 @@ def test_the_orientation_tag_is_left_alone(tmp_path):
     assert read_image(tmp_path / "a.jpg", 3).shape == (3, 5, 7)
 
 
-@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "gif", "webp", "tif"])
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "gif", "webp", "tif", "ppm"])
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.6, 0.95])
 def test_a_file_cut_short_is_never_half_read(tmp_path, ending, kept):
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -176,6 +185,22 @@ def test_a_jpeg_with_real_grey_is_refused(tmp_path):
     )
     with pytest.raises(FileFault, match="unexpected mask values"):
         read_mask([tmp_path / "m.jpg"])
+
+
+def test_one_value_of_a_label_map_can_be_the_lesion(tmp_path):
+    Image.fromarray(np.array([[0, 1, 2, 2]], np.uint8)).save(tmp_path / "m.png")
+    assert read_mask([tmp_path / "m.png"], value=2).tolist() == [[0, 0, 1, 1]]
+    assert read_mask([tmp_path / "m.png"], value=1).tolist() == [[0, 1, 0, 0]]
+
+
+def test_masks_are_fitted_where_their_proportions_agree(tmp_path):
+    Image.fromarray(np.array([[0, 255], [0, 0]], np.uint8)).save(tmp_path / "m.png")
+    assert read_mask([tmp_path / "m.png"], fit=(4, 4)).tolist() == [[0, 0, 1, 1]] * 2 + [[0, 0, 0, 0]] * 2
+    assert read_mask([tmp_path / "m.png"], fit=(100, 101)).shape == (100, 101)
+    with pytest.raises(
+        FileFault, match=r"mask is 2x2, image is 103x100 .*: their proportions differ by 3.0%"
+    ):
+        read_mask([tmp_path / "m.png"], fit=(100, 103))
 
 
 def test_several_masks_are_united(tmp_path):

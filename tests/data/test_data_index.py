@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medseg.data.documents import digest
 from medseg.data.index import FaultyFiles, build_index
 from medseg.data.index_file import read_index, write_index
 from medseg.data.store import refreshed
@@ -106,6 +107,28 @@ def test_the_fingerprint_follows_content_and_not_place(lesions, own, tmp_path, s
     assert build_index("mine", top, **own, channels=1).fingerprint != first.fingerprint
     save(moved / "masks/p0_0.png", np.full((16, 16), 255, np.uint8))
     assert build_index("mine", moved, **own).fingerprint != first.fingerprint
+
+
+def test_only_categories_change_what_the_fingerprint_of_old_indexes_was(lesions, own, tmp_path):
+    index = build_index("mine", lesions(4), **own)
+    lines = sorted((s.case, s.group, "", s.content) for s in index.samples)
+    assert index.fingerprint == digest([1, "mine", 3, ["lesion"], lines])
+    named = replace(index, samples=tuple(replace(s, category="benign") for s in index.samples))
+    other = replace(index, samples=tuple(replace(s, category="malignant") for s in index.samples))
+    assert len({index.fingerprint, named.fingerprint, other.fingerprint}) == 3
+    write_index(named, tmp_path / "named.json")
+    assert read_index(tmp_path / "named.json") == named
+    # an index that was written before there were categories
+    write_index(index, tmp_path / "old.json")
+    old = (
+        (tmp_path / "old.json")
+        .read_text()
+        .replace(', "category": null', "")
+        .replace(', "mask_value": null', "")
+    )
+    assert "category" not in old
+    (tmp_path / "old.json").write_text(old)
+    assert read_index(tmp_path / "old.json") == index
 
 
 def test_json_has_one_sample_per_line_and_comes_back(lesions, own, tmp_path):

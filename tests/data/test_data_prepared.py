@@ -134,7 +134,7 @@ def test_unusual_settings_are_refused(mine):
         ({"image_size": 0}, "image_size is 0 x 0"),
         ({"channels": 4}, "channels is 4"),
         ({"preprocess": ["claheh"]}, "unknown transform 'claheh'"),
-        ({"preprocess": ["resize"]}, "'resize' changes the size of the image; image_size does that"),
+        ({"preprocess": ["resize", "resize_pad"]}, "resize and resize_pad both change the size"),
         ({"split": "mine"}, "split 'mine': neither made"),
         ({"repeat": 9}, "has repeats 0 to 4, not 9"),
     ):
@@ -145,7 +145,7 @@ def test_unusual_settings_are_refused(mine):
 def test_preprocessing_is_applied_before_resizing_and_makes_other_arrays(mine, monkeypatch):
     TRANSFORMS.names()
     monkeypatch.setattr(TRANSFORMS, "_entries", dict(TRANSFORMS._entries))
-    TRANSFORMS.register("inverted", keeps_size=True)(lambda: lambda image: 255 - image)
+    TRANSFORMS.register("inverted")(lambda: lambda picture: picture.having(255 - picture.values))
     plain = prepare("mine", None, mine, image_size=16)
     inverted = prepare("mine", None, mine, image_size=16, preprocess=["inverted"])
     assert np.array_equal(inverted.images, 255 - plain.images)
@@ -212,7 +212,7 @@ def test_cases_json_tells_what_the_arrays_are(mine):
     made = prepare("mine", None, mine, image_size=(8, 16))
     document = json.loads((made.folder / "cases.json").read_text())
     assert document["cases"] == made.cases
-    assert document["image_size"] == [8, 16]
+    assert document["preprocess"]["image_size"] == [8, 16]
     assert document["index"] == made.index.fingerprint
 
 

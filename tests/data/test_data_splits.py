@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,26 @@ def test_lesion_sizes_are_four_classes():
     fractions = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     assert strata([sample(i, fraction=f) for i, f in enumerate(fractions)]) == [0, 1, 1, 2, 2, 3, 3]
     assert strata([sample(0, fraction=0), sample(1, fraction=0)]) == [0, 0]
+
+
+def test_categories_are_spread_as_sizes_are():
+    kinds = ("benign", "malignant", "normal")
+    samples = [
+        replace(sample(i, fraction=0 if i % 3 == 2 else 0.1 + i / 1000), category=kinds[i % 3])
+        for i in range(90)
+    ]
+    # two categories in three sizes each, and the normal images
+    assert len(set(strata(samples))) == 7
+    alike = [strata(samples)[i] == strata(samples)[0] for i in range(90)]
+    assert {samples[i].category for i in range(90) if alike[i]} == {"benign"}
+    for part, share in zip(partition(samples, (0.6, 0.2, 0.2), 0, "toy"), (0.6, 0.2, 0.2), strict=True):
+        assert Counter(s.category for s in part) == dict.fromkeys(kinds, pytest.approx(30 * share))
+
+
+def test_a_category_alone_is_a_stratum():
+    samples = [replace(sample(i, fraction=0), category="ab"[i % 2]) for i in range(4)]
+    assert strata(samples) == [0, 1, 0, 1]
+    assert strata([replace(s, category=None) for s in samples]) == [0, 0, 0, 0]
 
 
 def test_holdout_is_sixty_twenty_twenty_and_complete():

@@ -76,3 +76,20 @@ def test_nan_without_cases() -> None:
 
 def test_other_factors_are_the_run_keys_that_the_table_has(full: pd.DataFrame) -> None:
     assert other_factors(full, "loss", "dataset") == ["model", "preprocess", "repeat"]
+
+
+def test_a_leaking_contestant_has_cases_of_its_own() -> None:
+    rows = [
+        {"dataset": "d", "augment": augment, "repeat": "0", "case": case, "metric": "dice", "value": 0.5}
+        for augment, cases in (("vanilla", "ab"), ("filter-offline", "ab"), ("filter-leaking", "cdefg"))
+        for case in cases
+    ]
+    frame = pd.DataFrame(rows)
+    assert len(missing(frame, "augment", "dataset")) == 0
+    frame.loc[frame["case"] == "e", "value"] = float("nan")
+    holes = missing(frame, "augment", "dataset")
+    assert holes[["augment", "expected", "found"]].values.tolist() == [["filter-leaking", 5, 4]]
+    holes = missing(frame[frame["case"] != "b"], "augment", "dataset")
+    assert holes["augment"].tolist() == ["filter-leaking"]
+    holes = missing(frame[(frame["case"] != "b") | (frame["augment"] == "vanilla")], "augment", "dataset")
+    assert holes["augment"].tolist() == ["filter-offline", "filter-leaking"]

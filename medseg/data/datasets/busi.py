@@ -1,38 +1,66 @@
-"""Breast Ultrasound Images (BUSI): the benign and the malignant lesions, each a data set."""
+"""Breast Ultrasound Images (BUSI): the benign and malignant lesions alone, together, and with normal images."""
 
 from __future__ import annotations
 
 from medseg.data.datasets import DATASETS
-from medseg.data.spec import DatasetSpec, Label, paired
+from medseg.data.spec import DatasetSpec, Label, joined, paired
+
+MASS = ("4147007", "SCT", "Mass")
+UNITED = "several mask files of one image (_mask, _mask_1, ...) are united"
+SAME_PICTURE = "benign (433) and malignant (145) are one picture and share a group, whatever their categories"
+PATIENTS = "patients are not named: only exact duplicates share a group"
 
 
-def _busi(kind: str, expected: int) -> DatasetSpec:
+def _busi(
+    title: str, label: str, kinds: tuple[str, ...], expected: int, notes: tuple[str, ...]
+) -> DatasetSpec:
+    several = len(kinds) > 1
     return DatasetSpec(
-        title=f"BUSI {kind}",
+        title=title,
         channels=3,
-        labels=(Label(f"{kind} lesion", ("4147007", "SCT", "Mass")),),
-        index=paired(f"{kind}/*", f"{kind}/{{stem}}_mask*"),
-        layout=(kind,),
+        labels=(Label(label, MASS),),
+        index=joined(
+            *(
+                paired(f"{kind}/*", f"{kind}/{{stem}}_mask*", category=kind if several else None)
+                for kind in kinds
+            )
+        ),
+        layout=kinds,
         homepage="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
         licence="CC BY 4.0 (article)",
         citation="Al-Dhabyani et al., Dataset of breast ultrasound images, Data in Brief 28, 2020, "
         "doi:10.1016/j.dib.2019.104863",
         expected=expected,
-        notes=(
-            "several mask files of one image (_mask, _mask_1, ...) are united",
-            "benign (433) and malignant (145) are one picture; an external split leaves it out of training",
-            "patients are not named: only exact duplicates share a group",
-        ),
+        empty_masks="normal" in kinds,
+        notes=(UNITED, *notes, PATIENTS),
     )
 
 
 @DATASETS.register("busi_benign")
 def busi_benign() -> DatasetSpec:
     """Benign lesions in breast ultrasound (Al-Dhabyani et al. 2020)."""
-    return _busi("benign", 437)
+    return _one_kind("benign", 437)
 
 
 @DATASETS.register("busi_malignant")
 def busi_malignant() -> DatasetSpec:
     """Malignant lesions in breast ultrasound (Al-Dhabyani et al. 2020)."""
-    return _busi("malignant", 210)
+    return _one_kind("malignant", 210)
+
+
+def _one_kind(kind: str, expected: int) -> DatasetSpec:
+    twin = "benign (433) and malignant (145) are one picture; an external split leaves it out of training"
+    return _busi(f"BUSI {kind}", f"{kind} lesion", (kind,), expected, (twin,))
+
+
+@DATASETS.register("busi_lesions")
+def busi_lesions() -> DatasetSpec:
+    """Benign and malignant lesions in breast ultrasound (Al-Dhabyani et al. 2020)."""
+    return _busi("BUSI lesions", "lesion", ("benign", "malignant"), 647, (SAME_PICTURE,))
+
+
+@DATASETS.register("busi")
+def busi() -> DatasetSpec:
+    """Breast ultrasound with benign, malignant and no lesions (Al-Dhabyani et al. 2020)."""
+    empty = "the 133 normal images have empty masks"
+    return _busi("BUSI", "lesion", ("benign", "malignant", "normal"), 780, (empty, SAME_PICTURE))

@@ -1,0 +1,72 @@
+"""A contact sheet of a data set: each image beside what every transform of an augmentation makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.augmentations import build_augments, copies
+from medseg.data.index_file import Index
+from medseg.data.outline import outline, show
+from medseg.data.reading import read_sample
+from medseg.errors import MedsegError
+from medseg.results import atomic_write
+from medseg.transforms.steps import Steps
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def preview(
+    index: Index,
+    steps: Steps,
+    augment: str,
+    path: Path,
+    *,
+    cases: int = 4,
+    seed: int = 42,
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[str]:
+    """Draw some images of a data set, the mask outlined: as preprocessed, then once for each transform.
+
+    Args:
+        index: the data set.
+        steps: how images are preprocessed.
+        augment: names of augmentations, joined by ``-``.
+        path: the picture, ``.png``, ``.svg`` or ``.pdf``; replaced whole.
+        cases: number of images, spread evenly over those with a lesion (over all if none has).
+        seed: of the transforms.
+        arguments: of the augmentations, by name.
+
+    Returns:
+        the cases that are shown.
+
+    Raises:
+        MedsegError: an unknown name, or a file that cannot be read or written in that format.
+    """
+    from matplotlib.figure import Figure
+
+    if path.suffix[1:] not in FORMATS:
+        raise MedsegError(f"{path}: a preview is written as {', '.join(f'.{f}' for f in FORMATS)}")
+    augments = build_augments(augment, arguments or {})
+    with_lesion = [i for i, sample in enumerate(index.samples) if sample.lesion_fraction]
+    among = with_lesion or list(range(len(index.samples)))
+    chosen = [among[int(i)] for i in np.linspace(0, len(among) - 1, min(cases, len(among))).round()]
+    columns = 1 + len(augments)
+    figure = Figure(figsize=(1.9 * columns, 2.05 * len(chosen) + 0.5), layout="constrained")
+    axes = figure.subplots(len(chosen), columns, squeeze=False)
+    for row, i in zip(axes, chosen, strict=True):
+        picture, mask = steps.apply(*read_sample(index, index.samples[i]))
+        image = picture.stored()
+        shown = [("original", image, mask[None]), *copies(augments, image, mask[None], (seed, i))]
+        span = float(image.min()), float(image.max())
+        for axis, (name, pixels, outlined) in zip(row, shown, strict=True):
+            show(axis, pixels, span)
+            outline(axis, outlined.any(0))
+            axis.set_title(index.samples[i].case if name == "original" else name, fontsize=8)
+    figure.suptitle(f"{index.title}: {augment}", fontsize=10)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=110)
+    return [index.samples[i].case for i in chosen]
