@@ -38,6 +38,11 @@ def gaussian_kernel(sigma: float) -> np.ndarray:
     return blur.create_gaussian_kernel_1d(sigma, 0)
 
 
+def convolve(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolve with a matrix, mirrored at the border, and clip to the type's range."""
+    return pixel.convolve(pixels, kernel)
+
+
 def gamma(plane: np.ndarray, exponent: float) -> np.ndarray:
     """The power of a ``uint8`` or ``float32`` plane, taken between 0 and 1."""
     return pixel.gamma_transform(plane, exponent)
@@ -75,7 +80,10 @@ def affine_matrix(
 
 
 def displacement(size: tuple[int, int], alpha: float, sigma: float, seed: int) -> np.ndarray:
-    """A smooth random field of displacements along x and y, ``(2, H, W)`` ``float32`` in pixels."""
+    """A smooth random field of displacements along x and y, ``(2, H, W)`` ``float32`` in pixels.
+
+    The Gaussian repeats the noise at the frame, so displacements are largest there.
+    """
     fields = geometry.generate_displacement_fields(
         size,
         alpha,

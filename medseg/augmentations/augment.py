@@ -98,6 +98,19 @@ def interval(
     return float(pair[0]), float(pair[1])
 
 
+def number(augment: str, parameter: str, value: Any, low: float, high: float) -> float:
+    """A number, checked.
+
+    Raises:
+        MedsegError: it is none, or not allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise MedsegError(
+            f"augmentation {augment!r}: {parameter} is {value!r}; a number within {low:g} to {high:g} is needed"
+        )
+    return float(value)
+
+
 def whole(augment: str, parameter: str, value: Any) -> int:
     """A count, checked.
 

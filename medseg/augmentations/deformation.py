@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg.augmentations import AUGMENTATIONS
 from medseg.augmentations._warp import Affine, Field, Warp
-from medseg.augmentations.augment import PROB, Augment, Geometric, interval
+from medseg.augmentations.augment import PROB, Augment, Geometric, interval, number
 
 
 @AUGMENTATIONS.register("translation")
@@ -102,7 +102,7 @@ def elastic(prob: float = PROB, alpha: Sequence[float] = (150, 450), sigma: floa
     """Random displacements, smoothed by a Gaussian (Simard et al. 2003).
 
     Before smoothing the largest displacement is ``alpha``; after it, the standard deviation is about
-    ``alpha / (16 * sigma)`` pixels, 1 to 3 by default.
+    ``alpha / (16 * sigma)`` pixels, 1 to 3 by default, and several times as much within two ``sigma`` of the frame.
 
     Args:
         prob: chance of being applied.
@@ -110,7 +110,7 @@ def elastic(prob: float = PROB, alpha: Sequence[float] = (150, 450), sigma: floa
         sigma: standard deviation of the Gaussian, in pixels, at least 1.
     """
     strength = interval("elastic", "alpha", alpha, 0, 1e5)
-    return [Elastic(prob, strength, interval("elastic", "sigma", sigma, 1, 100)[0])]
+    return [Elastic(prob, strength, number("elastic", "sigma", sigma, 1, 100))]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from medseg.augmentations import AUGMENTATIONS
 from medseg.augmentations._pca import Basis, basis, shifted
 from medseg.augmentations._planes import by_colour, by_plane, full_scale
-from medseg.augmentations.augment import PROB, Augment, Filter, interval, whole
+from medseg.augmentations.augment import PROB, Augment, Filter, interval, number, whole
 from medseg.transforms import histogram
 
 FILTERS = ("clahe", "gaussian_blur", "equalize", "fancy_pca")
@@ -130,7 +130,7 @@ def fancy_pca(prob: float = PROB, alpha: float = 0.1) -> list[Augment]:
         prob: chance of being applied.
         alpha: standard deviation of the weights.
     """
-    return [FancyPCA(prob, interval("fancy_pca", "alpha", alpha, 0, 100)[0])]
+    return [FancyPCA(prob, number("fancy_pca", "alpha", alpha, 0, 100))]
 
 
 @dataclass(frozen=True)

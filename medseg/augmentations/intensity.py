@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medseg.augmentations import AUGMENTATIONS
-from medseg.augmentations._planes import by_pixel, by_plane, full_scale
+from medseg.augmentations._planes import by_colour, by_pixel, full_scale
 from medseg.augmentations.augment import PROB, Augment, Filter, interval
 
 
@@ -97,14 +97,14 @@ class Sharpening(Filter):
         return {"strength": rng.uniform(*self.strength), "lightness": rng.uniform(*self.lightness)}
 
     def change(self, image: np.ndarray, drawn: dict[str, Any], key: Hashable | None = None) -> np.ndarray:
-        import cv2
+        from medseg.augmentations._albumentations import convolve
 
         effect = np.full((3, 3), -1.0, np.float32)
         effect[1, 1] = 8 + drawn["lightness"]
         same = np.zeros((3, 3), np.float32)
         same[1, 1] = 1
         kernel = (1 - drawn["strength"]) * same + drawn["strength"] * effect
-        return by_plane(lambda plane, out: cv2.filter2D(plane, -1, kernel, out), image)
+        return by_colour(lambda pixels: convolve(pixels, kernel), image)
 
 
 @AUGMENTATIONS.register("noise")

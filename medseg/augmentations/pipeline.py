@@ -79,9 +79,9 @@ class Pipeline:
                 continue
             if moves:
                 image, mask = warp(moves, image, mask)
-                moves = []
+                moves, key = [], None  # no longer the image of that name
             image = cast(Filter, augment).change(image, parameters, key)
-            key = None  # no longer the image of that name
+            key = None
         if moves:
             image, mask = warp(moves, image, mask)
         return image, mask

@@ -132,7 +132,7 @@ def _intensity(choice: Choice) -> str:
     return "intensity scaled from the full range of the pixels to 0..1"
 
 
-def _value_range(choice: Choice) -> list[float]:
+def _value_range(choice: Choice) -> list[int]:
     """The range of the network's input; of standardised images what nearly all pixels keep to."""
     last = choice.preprocess[-1] if choice.preprocess else ""
     return {"normalize_signed": [-1, 1], "normalize_zscore": [-10, 10], "normalize_imagenet": [-3, 3]}.get(

@@ -68,6 +68,7 @@ def _described(name: str) -> dict[str, object]:
     default=None,
     help="Cut masks at half of full scale, whatever their values.",
 )
+@click.option("--mask-value", type=click.IntRange(0), help="The one value that means lesion, for label maps.")
 @click.option("--allow-empty/--no-allow-empty", default=None, help="Masks without any lesion are good.")
 @click.option("--skip-faulty", is_flag=True, help="Leave faulty pairs out and keep the good ones.")
 @prepared_option
@@ -81,6 +82,7 @@ def index(
     label: str | None,
     channels: str | None,
     grey_masks: bool | None,
+    mask_value: int | None,
     allow_empty: bool | None,
     skip_faulty: bool,
     prepared: Path,
@@ -108,6 +110,7 @@ def index(
                 channels=int(channels) if channels else None,
                 label=label,
                 grey_masks=grey_masks,
+                mask_value=mask_value,
                 allow_empty=allow_empty,
                 skip_faulty=skip_faulty,
                 progress=progress,

@@ -235,6 +235,8 @@ def loader(
     if workers is None:
         busy = isinstance(part, AugmentedPart) and torch.cuda.is_available()
         workers = min(8, (cpu_count() or 1) // world_size) if busy else 0
+    if workers and on_host:
+        _leave_opencv_one_thread()
     return DataLoader(
         part,
         sampler=sampler,
@@ -243,3 +245,10 @@ def loader(
         persistent_workers=workers > 0 and on_host,
         pin_memory=pin_memory and on_host,
     )
+
+
+def _leave_opencv_one_thread() -> None:
+    """Workers share the cores already; and one that is forked while OpenCV has threads waits for them for ever."""
+    import cv2
+
+    cv2.setNumThreads(1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import cpu_count
 from pathlib import Path
@@ -129,12 +130,25 @@ class Growth:
             ):
                 images[i * each + j], masks[i * each + j] = image_copy, mask_copy
 
-        with ThreadPoolExecutor(cpu_count()) as pool:
+        with one_cv_thread(), ThreadPoolExecutor(cpu_count()) as pool:
             for done, _ in enumerate(pool.map(place, range(number)), 1):
                 if progress:
                     progress(done, number)
         images.flush()
         masks.flush()
+
+
+@contextmanager
+def one_cv_thread() -> Iterator[None]:
+    """OpenCV with one thread per call, where many calls run side by side."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _grown_names(case: str, transforms: Sequence[str]) -> list[str]:

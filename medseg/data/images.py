@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.address import DICOM_SUFFIXES, NIFTI_SUFFIXES, has_dicom_prefix, split_address, suffix
-from medseg.data.raster import FileFault, decode
+from medseg.data.faults import FileFault
+from medseg.data.raster import decode
 from medseg.transforms.picture import Picture
 from medseg.transforms.resize import resize_mask
 

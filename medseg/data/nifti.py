@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from medseg.data.address import NIFTI_SUFFIXES, suffix
-from medseg.data.raster import FileFault
+from medseg.data.faults import FileFault
 from medseg.errors import MedsegError
 from medseg.transforms.picture import Picture
 
@@ -180,9 +180,14 @@ def _orientations(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray]:
     from nibabel.orientations import axcodes2ornt, io_orientation, ornt2axcodes
 
     affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
-        raise FileFault(path, "the orientation in its header is no orientation", "correct its affine")
-    stored = io_orientation(affine)
+    cure = "correct the affine in its header"
+    if not np.isfinite(affine).all():
+        raise FileFault(path, "its affine is not finite", cure)
+    with np.errstate(all="ignore"):
+        stored = io_orientation(affine)
+        singular = np.isnan(stored).any() or np.linalg.det(affine[:3, :3]) == 0
+    if singular:
+        raise FileFault(path, "its affine does not say where its axes point", cure)
     flat = _spatial(path, image.shape)[2] == 1
     view = VIEWS[ornt2axcodes(stored)[2]] if flat else AXIAL
     return stored, axcodes2ornt(view)

@@ -64,7 +64,7 @@ def preview(
         span = float(image.min()), float(image.max())
         for axis, (name, pixels, outlined) in zip(row, shown, strict=True):
             show(axis, pixels, span)
-            outline(axis, outlined.any(0))
+            outline(axis, np.asarray(outlined.any(0)))
             axis.set_title(index.samples[i].case if name == "original" else name, fontsize=8)
     figure.suptitle(f"{index.title}: {augment}", fontsize=10)
     with atomic_write(path, "wb") as file:

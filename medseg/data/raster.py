@@ -14,21 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from medseg.errors import MedsegError
-
-
-class FileFault(MedsegError):
-    """What is wrong with one file.
-
-    Args:
-        path: the file.
-        reason: what was seen.
-        cure: what to do.
-    """
-
-    def __init__(self, path: Path, reason: str, cure: str) -> None:
-        super().__init__(f"{path}: {reason}; {cure}")
-        self.path, self.reason, self.cure = path, reason, cure
+from medseg.data.faults import FileFault
 
 
 def decode(path: Path) -> np.ndarray:

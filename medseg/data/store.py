@@ -128,9 +128,8 @@ def _same_listing(index: Index, listed: list[Sample], resolved: bool, cure: str)
 
 
 def _same_masks(sample: IndexedSample, listed: tuple[str, ...] | None, resolved: bool) -> bool:
-    if (
-        resolved and listed is not None
-    ):  # of the files that belong to a sample, some were found to be no masks
+    # of the files that belong to a sample, some may have been found to be no masks
+    if resolved and listed is not None:
         return set(sample.masks) <= set(listed)
     return sample.masks == listed
 

@@ -48,5 +48,5 @@ def draw(part: Any, predictions: np.ndarray, dice: np.ndarray, title: str, path:
 
 def _case(axis: Any, sample: dict[str, Any], prediction: np.ndarray) -> None:
     show(axis, sample["image"].cpu().numpy())
-    outline(axis, sample["label"].cpu().numpy().any(0), REFERENCE)
-    outline(axis, prediction.any(0), PREDICTION)
+    outline(axis, sample["label"].any(0).cpu().numpy(), REFERENCE)
+    outline(axis, np.asarray(prediction.any(0)), PREDICTION)

@@ -11,6 +11,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys, convert_to_tensor
 
+from medseg.errors import MedsegError
 from medseg.transforms.geometry import Geometry, Size
 from medseg.transforms.normalize import normalized, unit_range
 from medseg.transforms.picture import Picture
@@ -21,7 +22,8 @@ class Preprocessd(MapTransform, InvertibleTransform):
     """Bring images to what the network was trained on, and predictions back to the image's size and place.
 
     Its result is, to the bit, what training makes of stored arrays. ``Invertd`` takes a prediction back: floats
-    bilinearly, ``uint8`` and bool by nearest neighbour, whatever its ``nearest_interp``.
+    bilinearly, ``uint8`` and bool by nearest neighbour, whatever its ``nearest_interp``. As for any transform of
+    MONAI that needs tracked meta-data (``monai.data.set_track_meta``, on by default).
 
     Args:
         keys: images ``(C, H, W)``, integers as read or float32 in 0..1. Their meta-data may tell what their
@@ -49,22 +51,23 @@ class Preprocessd(MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         done = dict(data)
         for key in self.key_iterator(done):
-            image = convert_to_tensor(done[key], track_meta=get_track_meta())
-            done[key] = self._forward(image)
-            if not isinstance(image, MetaTensor):
-                # where MONAI looks when meta-data is not tracked, but no longer writes
-                info = self.get_transform_info() | {TraceKeys.ORIG_SIZE: tuple(image.shape[1:])}
-                trace = self.trace_key(key)
-                done[trace] = [*done.get(trace, []), info]
+            done[key] = self._forward(convert_to_tensor(done[key], track_meta=get_track_meta()))
         return done
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Bring what lies under the keys back to the size and place that its trace tells.
+
+        Raises:
+            MedsegError: it has no trace.
+        """
         done = dict(data)
         for key in self.key_iterator(done):
-            # when meta-data is not tracked, Invertd hangs the trace onto the plain tensor
-            traced = getattr(done[key], "applied_operations", None) or done.get(self.trace_key(key), [])
-            prediction = MetaTensor(done[key], meta=getattr(done[key], "meta", {}), applied_operations=traced)
-            done[key] = self._backward(prediction)
+            if not (isinstance(done[key], MetaTensor) and done[key].applied_operations):
+                raise MedsegError(
+                    f"{key!r} cannot go back to its own size: nothing tells it; "
+                    "keep meta-data tracked, monai.data.set_track_meta(True)"
+                )
+            done[key] = self._backward(done[key])
         return done
 
     def _forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -94,8 +97,7 @@ class Preprocessd(MapTransform, InvertibleTransform):
             meta=dict(prediction.meta),
             applied_operations=prediction.applied_operations,
         )
-        if TraceKeys.EXTRA_INFO in record:
-            result.affine = record[TraceKeys.EXTRA_INFO]["affine"]
+        result.affine = record[TraceKeys.EXTRA_INFO]["affine"]
         return result
 
 

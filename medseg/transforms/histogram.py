@@ -26,9 +26,14 @@ def _is_full_bytes(image: np.ndarray, low: float, high: float) -> bool:
     return image.dtype == np.uint8 and (low, high) == (0, 255)
 
 
-def _in_type(image: np.ndarray, type_: np.dtype, low: float, high: float) -> np.ndarray:
-    image = image.clip(low, high)
-    return image.astype(type_) if type_.kind == "f" else np.rint(image).astype(type_)
+def _share(image: np.ndarray, low: float, high: float) -> np.ndarray:
+    return ((image.astype(np.float64) - low) / ((high - low) or 1)).clip(0, 1)
+
+
+def _in_type(share: np.ndarray, type_: np.dtype, low: float, high: float) -> np.ndarray:
+    """Shares of the range as values; rounded before ``low`` is added, so that no offset changes a level."""
+    scaled = share.clip(0, 1) * (high - low)
+    return (low + (scaled if type_.kind == "f" else np.rint(scaled))).astype(type_)
 
 
 def equalize_plane(plane: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -52,13 +57,12 @@ def equalize_plane(plane: np.ndarray, low: float, high: float) -> np.ndarray:
         return cv2.equalizeHist(np.ascontiguousarray(plane))
     counted = plane.dtype.kind != "f" and high - low < LEVELS
     top = int(high - low) if counted else LEVELS - 1
-    share = (plane.astype(np.float64) - low) / ((high - low) or 1)
-    levels = np.rint(share.clip(0, 1) * top).astype(np.intp)
+    levels = np.rint(_share(plane, low, high) * top).astype(np.intp)
     seen = np.bincount(levels.ravel(), minlength=top + 1)
     lowest = seen[levels.min()]
     if lowest == plane.size:
         return plane
-    table = low + (high - low) * ((np.cumsum(seen) - lowest) / (plane.size - lowest)).clip(0, 1)
+    table = (np.cumsum(seen) - lowest) / (plane.size - lowest)
     return _in_type(table, plane.dtype, low, high)[levels]
 
 
@@ -88,8 +92,7 @@ def clahe_plane(
         return cv2.createCLAHE(clip_limit, tiles[::-1]).apply(np.ascontiguousarray(plane))
     from scipy.ndimage import map_coordinates
 
-    position = (plane.astype(np.float64) - low) / ((high - low) or 1)
-    position = position.clip(0, 1) * (BINS - 1)
+    position = _share(plane, low, high) * (BINS - 1)
     tables, (rows, columns) = _tile_tables(position, clip_limit, tiles)
     across = (np.arange(plane.shape[1]) + 0.0) / columns - 0.5
     mapped = np.empty(plane.shape)
@@ -98,7 +101,7 @@ def clahe_plane(
         down = (start + np.arange(len(strip))[:, None]) / rows - 0.5
         places = np.broadcast_arrays(down, across, strip)
         mapped[start : start + STRIP] = map_coordinates(tables, places, order=1, mode="nearest")
-    return _in_type(low + (high - low) * mapped, plane.dtype, low, high)
+    return _in_type(mapped, plane.dtype, low, high)
 
 
 def _tile_tables(
@@ -135,7 +138,7 @@ def _equalize_luma(image: np.ndarray, low: float, high: float) -> np.ndarray:
     luma = np.tensordot(LUMA, image.astype(np.float64), 1)
     luma = luma if image.dtype.kind == "f" else np.rint(luma)
     moved = equalize_plane(luma.astype(image.dtype), low, high).astype(np.float64) - luma
-    return _in_type(image + moved, image.dtype, low, high)
+    return _in_type(_share(image + moved, low, high), image.dtype, low, high)
 
 
 def _clahe_lightness(image: np.ndarray, low: float, high: float, change: Change) -> np.ndarray:
@@ -152,13 +155,12 @@ def _clahe_deep_lightness(image: np.ndarray, low: float, high: float, change: Ch
     # OpenCV's own Lab of floats is off by hundreds of 16-bit levels there and back
     from skimage.color import lab2rgb, rgb2lab
 
-    share = (image.astype(np.float64) - low) / ((high - low) or 1)
-    lab = rgb2lab(share.clip(0, 1), channel_axis=0)
+    lab = rgb2lab(_share(image, low, high), channel_axis=0)
     lab[0] = change(lab[0], 0, 100)
     # a darker yellow has Z below 0 in CIE XYZ, which scikit-image cuts with a warning: cut it here
     lab[2] = np.minimum(lab[2], 200 / 116 * (lab[0] + 16) - 1e-9)
     changed = lab2rgb(lab, channel_axis=0)
-    return _in_type(low + (high - low) * changed, image.dtype, low, high)
+    return _in_type(changed, image.dtype, low, high)
 
 
 def equalize(image: np.ndarray, low: float, high: float, by_channels: bool = False) -> np.ndarray:

@@ -53,7 +53,7 @@ def unit_range(picture: Picture) -> np.ndarray:
     """
     stored = full_range(picture).values
     if stored.dtype == np.float32:
-        return stored
+        return stored.copy()
     return stored.astype(np.float32) * np.float32(1.0 / np.iinfo(stored.dtype).max)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -44,6 +44,12 @@ class Steps:
     def geometry(self, size: Size) -> Geometry:
         """How an image of height and width ``size`` comes to lie in the network's frame."""
         return self.spatial.geometry(size)
+
+    @overload
+    def apply(self, picture: Picture, mask: np.ndarray) -> tuple[Picture, np.ndarray]: ...
+
+    @overload
+    def apply(self, picture: Picture, mask: None = None) -> tuple[Picture, None]: ...
 
     def apply(self, picture: Picture, mask: np.ndarray | None = None) -> tuple[Picture, np.ndarray | None]:
         """The picture and its mask as arrays keep them: of the network's size, before the normalisation.
@@ -120,7 +126,8 @@ def build_steps(
         MedsegError: a name or an argument is unknown or wrong, arguments are given for a step that is not listed,
             there are several spatial steps, or a normalisation that is not the last step.
     """
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    listed = isinstance(names, Sequence) and not isinstance(names, str)
+    if not listed or not all(isinstance(name, str) for name in names):
         raise MedsegError(f"preprocess must be a list of names; it is {names!r}")
     arguments = {} if arguments is None else arguments
     spatial, normalization = _check_order(names)
@@ -169,7 +176,7 @@ def _check_arguments(names: Sequence[str], arguments: Mapping[str, Any]) -> None
                     f"transform {name!r} takes its size from image_size; remove the argument size"
                 )
             if argument not in takes:
-                raise unknown(f"argument of transform {name!r}", argument, takes)
+                raise unknown(f"{name} argument", argument, takes)
 
 
 def _is_given_size(facts: Mapping[str, Any], argument: str) -> bool:

@@ -4,9 +4,10 @@
         [--json FILE]
 
 A row is one transform applied to every image and its mask, or a group with the chance of 0.2 for each of its
-transforms, or with all of them ("geometric, every one"). medseg gets ``(C, H, W)`` and seeds a generator for each
-sample, as in training; albumentations gets its own layout ``(H, W, C)`` and draws on; MONAI gets float32 tensors
-without meta-data. "fancy_pca, first epoch" computes the basis of each image, the other rows know it.
+transforms, or with all of them ("geometric, every one"). medseg gets ``(C, H, W)`` and a generator of its own for
+each sample, as in training. albumentations gets its own layout ``(H, W, C)`` and draws on, or is "seeded" for each
+sample, without which its draws depend on the order of the samples. MONAI gets float32 tensors without meta-data.
+"fancy_pca, first epoch" computes the basis of each image, the other rows know it.
 
 tests/augmentations shows that medseg and albumentations give the same image for the same parameters; MONAI's
 transforms are the nearest of their kind. Times are medians of processor time on one thread; a ratio above 1 says how
@@ -70,6 +71,9 @@ def contests(samples: Samples, only: Sequence[str]) -> Iterator[Contest]:
             ways = {
                 "medseg": medseg_way(name, prob, samples, keys=True),
                 "albumentations": plain_way([plain[single](prob) for single in chosen], samples),
+                "albumentations, seeded": plain_way(
+                    [plain[single](prob) for single in chosen], samples, True
+                ),
             }
             if all(single in monai for single in chosen):
                 ways["MONAI"] = monai_way([monai[single](prob) for single in chosen], samples)
@@ -118,15 +122,17 @@ def plain_transforms() -> dict[str, Callable[[float], Any]]:
     }
 
 
-def plain_way(transforms: Sequence[Any], samples: Samples) -> Callable[[int], None]:
-    """A ``Compose`` of albumentations."""
+def plain_way(transforms: Sequence[Any], samples: Samples, seeded: bool = False) -> Callable[[int], None]:
+    """A ``Compose`` of albumentations, drawing on or seeded for each sample."""
     import albumentations as A
 
     compose = A.Compose(transforms, seed=0)
     turned = [(np.ascontiguousarray(image.transpose(1, 2, 0)), mask[0]) for image, mask in samples]
 
     def augment(epoch: int) -> None:
-        for image, mask in turned:
+        for number, (image, mask) in enumerate(turned):
+            if seeded:
+                compose.set_random_seed(epoch * len(turned) + number)
             compose(image=image, mask=mask)
 
     augment(0)
@@ -264,7 +270,7 @@ def main(command: Sequence[str] | None = None) -> None:
         for row in measure(contest, arguments.rounds, len(samples)):
             spread = f"({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
             print(
-                f"{row['name']:24} {row['way']:16} {row['images_per_s']:10.0f} images/s"
+                f"{row['name']:24} {row['way']:24} {row['images_per_s']:10.0f} images/s"
                 f"   {row['ratio']:6.2f} of medseg {spread}",
                 flush=True,
             )

@@ -142,7 +142,9 @@ def test_metadata_say_what_it_is(original: Bundle) -> None:
     assert list(metadata["network_data_format"]["outputs"]["pred"]["channel_def"]) == ["0", "1"]
 
 
-@pytest.mark.parametrize(("protocol", "leaking"), [("split-then-augment", False), ("augment-then-split", True)])
+@pytest.mark.parametrize(
+    ("protocol", "leaking"), [("split-then-augment", False), ("augment-then-split", True)]
+)
 def test_a_leaking_bundle_says_so(protocol: str, leaking: bool, project: Path, tmp_path: Path) -> None:
     choice = Choice("discs", "unet", "dice", "geometric").under(protocol)
     made = compose(choice, tmp_path, SMALL, prepared=project / "prepared")
@@ -156,7 +158,9 @@ def test_a_leaking_bundle_says_so(protocol: str, leaking: bool, project: Path, t
 
 def test_deep_colour_images_are_composed_too(project: Path, tmp_path: Path) -> None:
     index = read_index(index_path("discs", project / "prepared"))
-    write_index(replace(index, dataset="deep", channels=3, depth="uint16"), index_path("deep", tmp_path / "p"))
+    write_index(
+        replace(index, dataset="deep", channels=3, depth="uint16"), index_path("deep", tmp_path / "p")
+    )
     made = compose(replace(CHOICE, dataset="deep"), tmp_path, SMALL, prepared=tmp_path / "p")
     assert made.read("train")["channels"] == 3
 
@@ -206,7 +210,11 @@ def test_a_data_set_whose_name_looks_like_a_yaml_value(name: str, project: Path,
         ),
         (Choice("discs", "unet", "dice", preprocess=("clahee",)), SMALL, "unknown transform 'clahee'"),
         (Choice("discs", "unet", "dice", "filter-clahe"), SMALL, "clahe"),
-        (Choice("discs", "unet", "dice", preprocess=("normalize", "clahe")), SMALL, "normalize must stand last"),
+        (
+            Choice("discs", "unet", "dice", preprocess=("normalize", "clahe")),
+            SMALL,
+            "normalize must stand last",
+        ),
         (CHOICE, replace(SMALL, preprocess_arguments={"clahe": {}}), "'clahe', which is not among the steps"),
         (CHOICE, replace(SMALL, augment_arguments={"filter": {"prob": 0.5}}), "filter"),
         (CHOICE, replace(SMALL, model_arguments={"wide": 3}), "model 'unet': .*wide.*it takes"),

@@ -171,9 +171,9 @@ def test_faults_of_the_metadata(bundle: Bundle, change, key: str, reason: str) -
         (INFERENCE, drop("postprocessing"), "postprocessing", "is missing"),
         (
             INFERENCE,
-            put("preprocessing::transforms::3::spatial_sise", 3),
-            "preprocessing::transforms::3",
-            "spatial_sise",
+            put("preprocessing::transforms::2::image_sise", 3),
+            "preprocessing::transforms::2",
+            "image_sise",
         ),
         (
             "configs/evaluate.yaml",

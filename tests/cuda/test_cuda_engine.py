@@ -224,3 +224,20 @@ def test_a_run_that_broke_off_resumes(bundle: Bundle, device: torch.device, monk
     assert curves["epoch"].tolist() == list(range(1, 9))
     assert read_run(folder)["best_val_dice"] == pytest.approx(curves["val_dice"].max())
     assert curves["train_loss"].iloc[3] < curves["train_loss"].iloc[0]
+
+
+@pytest.mark.parametrize("name", ["normalize", "normalize_signed", "normalize_zscore"])
+def test_normalisation_is_the_same_on_both(name: str, device: torch.device) -> None:
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 1, 16, 24), generator=draw, dtype=torch.uint8)
+    batch = {"image": image, "label": torch.zeros(3, 1, 16, 24, dtype=torch.uint8)}
+    there, here = (prepare_batch(batch, d, normalization=name)[0] for d in (device, torch.device("cpu")))
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-5, atol=1e-5)
+
+
+def test_an_augmented_run_trains_with_workers_of_its_own(workspace: Path) -> None:
+    settings = Settings(image_size=(32, 32), epochs=2, learning_rate=1e-2, model_arguments=WIDTHS)
+    choice = Choice("discs", "unet", "dice_bce", "all", ("normalize_signed",))
+    made = compose(choice, Path("bundles"), settings, prepared=Path("prepared"))
+    folder = workflow.run(made, Options(tracking_uri="", progress=False))
+    assert read_run(folder)["status"] == "done"

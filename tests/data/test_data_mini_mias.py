@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from medseg.data.datasets.mini_mias import draw_circles
+from medseg.data.faults import FileFault
 from medseg.data.index import FaultyFiles, build_index, read_sample
-from medseg.data.raster import FileFault
 from medseg.data.store import refreshed
 from medseg.errors import MedsegError
 

@@ -75,7 +75,9 @@ def test_a_copy_depends_on_seed_case_and_transform_alone(samples):
     part = training_part(samples, "geometric-offline", seed=42)
     image, mask = (array.numpy() for array in samples.part("training")[0].values())
     case = int(digest([part.cases[0]])[:12], 16)
-    for i, (name, changed, moved) in enumerate(copies(build_augments("geometric", {}), image, mask, (42, case)), 1):
+    for i, (name, changed, moved) in enumerate(
+        copies(build_augments("geometric", {}), image, mask, (42, case)), 1
+    ):
         assert part.cases[i].endswith(f"~{name}")
         assert np.array_equal(part[i]["image"].numpy(), changed)
         assert np.array_equal(part[i]["label"].numpy(), moved)
@@ -106,7 +108,9 @@ def test_leaking_puts_copies_of_one_image_on_both_sides(samples):
     assert leaky.split_fingerprint != samples.split_fingerprint
     again = protocol_samples(samples, "filter-leaking", seed=42)
     assert again.part("testing").cases == parts["testing"].cases
-    other = protocol_samples(prepare("discs", None, "prepared", image_size=32, repeat=1), "filter-leaking", seed=42)
+    other = protocol_samples(
+        prepare("discs", None, "prepared", image_size=32, repeat=1), "filter-leaking", seed=42
+    )
     assert other.part("testing").cases != parts["testing"].cases
     (file,) = Path("prepared/discs/splits").glob("holdout-leaking-*.json")
     assert json.loads(file.read_text())["grouped"] is False
@@ -118,3 +122,13 @@ def test_leaking_splits_at_random_or_not_at_all(samples):
 
         official = replace(samples, splits=replace(samples.splits, name="official"))
         protocol_samples(official, "filter-leaking")
+
+
+def test_workers_start_although_opencv_has_threads(samples):
+    import cv2
+
+    cv2.setNumThreads(4)
+    large = np.zeros((2048, 2048), np.uint8)
+    cv2.GaussianBlur(large, (0, 0), 5)  # makes OpenCV start them
+    part = training_part(samples, "filter", {"filter": {"prob": 1.0}}, seed=0)
+    assert len(batches(part, workers=1, epoch=1)) == -(-len(part) // 5)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from medseg import transforms
+from medseg.errors import MedsegError
+from medseg.transforms.picture import Picture, Window
 from medseg.transforms.resize import resize_image, resize_mask
 
 
@@ -50,7 +52,92 @@ def test_the_same_size_is_the_same_array():
     assert resize_mask(mask, (4, 5)) is mask
 
 
-def test_it_is_registered():
-    built = transforms.build("resize", size=(2, 3))
-    assert built(np.zeros((1, 4, 4), np.uint8)).shape == (1, 2, 3)
-    assert transforms.TRANSFORMS["resize"].facts == {"keeps_size": False}
+@pytest.mark.parametrize("type_", [np.int16, np.int32, np.float32])
+def test_other_types_are_stretched_too(type_):
+    ramp = np.broadcast_to(np.arange(64, dtype=type_) * 60 - 1024, (1, 64, 64))
+    resized = resize_image(ramp, (64, 32))
+    assert resized.dtype == type_
+    assert resized[0, 0, 1:-1] == pytest.approx(-994 + 120 * np.arange(1, 31), abs=1e-3)
+
+
+def picture(shape=(1, 30, 50), **fields) -> Picture:
+    values = np.random.default_rng(0).integers(-1024, 3072, shape).astype(np.int16)
+    return Picture(values, -1024, 3071, windows=(Window(40, 400),), **fields)
+
+
+@pytest.mark.parametrize("name", ["resize", "resize_pad", "resize_crop"])
+def test_the_same_size_is_bit_exact(name):
+    given = picture()
+    done = transforms.build(name, size=(30, 50))(given)
+    assert (done.values == given.values).all()
+    assert done.having(given.values) == given
+    assert transforms.TRANSFORMS[name].facts["spatial"] is True
+
+
+def test_stretching_ignores_proportions():
+    done = transforms.build("resize", size=(16, 16))(picture())
+    assert (done.values == resize_image(picture().values, (16, 16))).all()
+    assert done.low == -1024
+
+
+@pytest.mark.parametrize(
+    ("size", "frame", "scaled", "place"),
+    [
+        # wide: 64 / 50 * 30 = 38.4; 26 rows of padding, 13 above
+        ((30, 50), (64, 64), (38, 64), (13, 0)),
+        # 31 / 51 * 30 = 18.24; 13 rows of padding, the odd one below
+        ((30, 51), (31, 31), (18, 31), (6, 0)),
+        # upright: 25 / 7 columns rounded half up to 4 of 25
+        ((50, 7), (25, 25), (25, 4), (0, 10)),
+        # a line keeps one pixel
+        ((1000, 1), (10, 10), (10, 1), (0, 4)),
+        ((20, 30), (10, 15), (10, 15), (0, 0)),
+    ],
+)
+def test_padding_is_exact(size, frame, scaled, place):
+    geometry = transforms.build("resize_pad", size=frame).geometry(size)
+    assert (geometry.scaled, (geometry.top, geometry.left)) == (scaled, place)
+    shown = geometry.image(np.full((2, *size), 9, np.uint8))
+    rows, columns = (slice(start, start + length) for start, length in zip(place, scaled, strict=True))
+    expected = np.zeros((2, *frame), np.uint8)
+    expected[:, rows, columns] = 9
+    assert (shown == expected).all()
+    assert (geometry.mask(np.ones(size, np.uint8)) == expected[0] // 9).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "frame", "scaled", "place"),
+    [
+        # wide: 64 / 30 * 50 = 106.67; 43 columns cut, 21 on the left
+        ((30, 50), (64, 64), (64, 107), (0, -21)),
+        ((51, 30), (31, 31), (53, 31), (-11, 0)),
+        # the frame is wider than the image: columns fit, rows are cut
+        ((30, 50), (10, 40), (24, 40), (-7, 0)),
+        ((20, 30), (10, 15), (10, 15), (0, 0)),
+    ],
+)
+def test_cropping_is_exact(size, frame, scaled, place):
+    geometry = transforms.build("resize_crop", size=frame).geometry(size)
+    assert (geometry.scaled, (geometry.top, geometry.left)) == (scaled, place)
+    values = np.random.default_rng(0).integers(0, 255, (2, *size), np.uint8)
+    rows, columns = (slice(-start, frame_ - start) for start, frame_ in zip(place, frame, strict=True))
+    assert (geometry.image(values) == resize_image(values, scaled)[:, rows, columns]).all()
+    assert (geometry.mask(values[0]) == resize_mask(values[0], scaled)[rows, columns]).all()
+
+
+@pytest.mark.parametrize(("inverted", "black"), [(False, -1024), (True, 3071)])
+def test_padding_is_black_as_shown(inverted, black):
+    done = transforms.build("resize_pad", size=(64, 64))(picture(inverted=inverted))
+    assert (done.values[:, :13] == black).all()
+    assert not done.stored()[:, :13].any()
+
+
+@pytest.mark.parametrize("size", [8, (8,), ("8", 8), (0, 8), (8, 8, 8), None])
+def test_sizes_that_are_none_are_refused(size):
+    with pytest.raises(MedsegError, match="resize: size must be"):
+        transforms.build("resize", size=size)
+
+
+def test_a_size_is_needed():
+    with pytest.raises(MedsegError, match="transform 'resize_pad': missing a required argument: 'size'"):
+        transforms.build("resize_pad")

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from medseg.data.address import DICOM_SUFFIXES
 from medseg.data.datasets import DATASETS
-from medseg.data.images import FileFault, read_picture
+from medseg.data.faults import FileFault
 from medseg.data.spec import DatasetSpec, IndexFunction, Label, Sample, natural_key
 from medseg.errors import MedsegError
 
@@ -152,6 +152,8 @@ def _mask_of(root: Path, names: list[str]) -> str:
 
 
 def _is_mask(file: Path) -> bool:
+    from medseg.data.images import read_picture
+
     values = read_picture(file, 1).values
     low, high = int(values.min()), int(values.max())
     return low == 0 and high in (1, 255, 65535) and bool(((values == 0) | (values == high)).all())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.datasets import DATASETS
-from medseg.data.raster import FileFault
+from medseg.data.faults import FileFault
 from medseg.data.spec import DatasetSpec, Label, Sample
 from medseg.errors import MedsegError
 

@@ -14,7 +14,7 @@ from PIL import Image
 from medseg.data.address import stem
 from medseg.data.dicom.elements import text
 from medseg.data.dicom.frame import picture_of
-from medseg.data.dicom.header import Header, is_dicom, open_header
+from medseg.data.dicom.header import Header, guarded, is_dicom, open_header
 from medseg.data.dicom.presentation import present
 from medseg.data.dicom.stored import read_layout
 from medseg.data.dicom.volume import as_nifti, read_volume, slices_of, write_volume
@@ -184,12 +184,14 @@ def _outputs(files: Sequence[Path], top: Path, target: Path, ending: str) -> dic
 
 def _opened(path: Path) -> Header:
     header = open_header(path)
-    if header.keyword or header.dataset.get("Rows") is not None:
+    if header.keyword or "Rows" in header.dataset:
         return header
     from pydicom.uid import UID
 
-    name = UID(text(header.dataset, "SOPClassUID", path)).name
-    if "Image Storage" in name:
+    # a file cut before its pixels is an image all the same
+    with guarded(path, "reading (0008,0016) SOP Class UID", tell=False):
+        kind = UID(text(header.dataset, "SOPClassUID", path)).name
+    if "Image Storage" in kind:
         return header
     raise NoImage(path, "holds no image", "give a DICOM image")
 

@@ -27,7 +27,7 @@ def value(dataset: Dataset, keyword: str, path: Path) -> Any:
     Raises:
         FileFault: its bytes are not of its kind.
     """
-    with guarded(path, f"reading {named(keyword)}"):
+    with guarded(path, f"reading {named(keyword)}", tell=False):
         found = dataset.get(keyword)
         return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
 
@@ -86,13 +86,15 @@ def whole(dataset: Dataset, keyword: str, path: Path, default: int | None = None
 def text(dataset: Dataset, keyword: str, path: Path) -> str:
     """An element as text, several values with ``\\`` between as in the file; empty where it is missing.
 
+    What is longer than a text of this kind may be (PS3.5 6.2) has lost its end, and is cut before what follows it.
+
     Raises:
         FileFault: its bytes are not of its kind.
     """
     found = value(dataset, keyword, path)
     if found is None or isinstance(found, bytes):
         return ""
-    return "\\".join(map(str, found)) if _is_multi(found) else str(found).strip()
+    return "\\".join(str(one)[:64] for one in found) if _is_multi(found) else str(found).strip()[:64]
 
 
 def items(dataset: Dataset, keyword: str, path: Path) -> list[Dataset]:

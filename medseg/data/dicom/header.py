@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -30,6 +31,8 @@ PIXELS = {
 }
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
+#: PS3.5 9.1
+UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*", re.ASCII)
 REPLACE = "replace it"
 
 # what pydicom and its decoders have to say reaches the user as one error, not as lines on the console
@@ -53,13 +56,13 @@ class Header:
     """
 
     path: Path
-    dataset: Dataset
+    dataset: Dataset = field(repr=False)
     syntax: str
     keyword: str
     vr: str
     offset: int
     length: int
-    inflated: bytes | None = None
+    inflated: bytes | None = field(default=None, repr=False)
 
     @contextmanager
     def pixels(self) -> Iterator[BinaryIO]:
@@ -96,8 +99,13 @@ def _begins_as_dataset(start: bytes, size: int) -> bool:
 
 
 @contextmanager
-def guarded(path: Path, doing: str) -> Iterator[None]:
+def guarded(path: Path, doing: str, tell: bool = True) -> Iterator[None]:
     """Turn whatever pydicom or a decoder raises on broken bytes into one fault of the file; quiet its warnings.
+
+    Args:
+        path: the file.
+        doing: what is done inside, for the message.
+        tell: quote the error; not where it may quote the file, which may name the patient.
 
     Raises:
         FileFault: anything was raised inside.
@@ -111,8 +119,8 @@ def guarded(path: Path, doing: str) -> Iterator[None]:
     except MemoryError:
         raise FileFault(path, f"{doing} needs more memory than there is", "cut or shrink it") from None
     except Exception as error:  # pydicom documents no closed list of what broken bytes raise
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise FileFault(path, f"{doing} failed ({words[:200]})", REPLACE) from None
+        words = " ".join(str(error).split())[:200] if tell else ""
+        raise FileFault(path, f"{doing} failed ({words or type(error).__name__})", REPLACE) from None
 
 
 def open_header(path: Path) -> Header:
@@ -145,6 +153,8 @@ def _open(path: Path) -> Header:
     with io.BytesIO(inflated) if inflated is not None else path.open("rb") as stream:
         dataset = dcmread(stream, stop_before_pixels=True, force=True)
         syntax = DEFLATED if inflated is not None else _syntax(dataset)
+        if len(syntax) > 64 or not UID.fullmatch(syntax):
+            raise FileFault(path, "(0002,0010) Transfer Syntax UID is no UID", REPLACE)
         keyword, vr, length = _pixel_element(stream, syntax)
         offset = stream.tell()
         left = stream.seek(0, io.SEEK_END) - offset
