@@ -15,7 +15,7 @@ from medseg.augmentations.protocol import parse_augment
 from medseg.bundle.choice import Choice
 from medseg.bundle.describe import dataset_facts, metadata, readme
 from medseg.bundle.open import Bundle
-from medseg.bundle.settings import Settings
+from medseg.bundle.settings import SHARED_KNOBS, Settings
 from medseg.errors import MedsegError
 from medseg.losses import LOSSES
 from medseg.models import MODELS
@@ -86,21 +86,7 @@ def _files(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[st
     templates = files("medseg.bundle") / "templates"
     own = templates / "segmentation"
     knobs = _knobs(choice, settings, facts)
-    short = _yaml(
-        {
-            k: knobs[k]
-            for k in (
-                "bundle_name",
-                "model_name",
-                "model_arguments",
-                "channels",
-                "classes",
-                "image_size",
-                "preprocess",
-                "preprocess_arguments",
-            )
-        }
-    )
+    short = _yaml({key: knobs[key] for key in ("bundle_name", *SHARED_KNOBS)})
     return {
         "configs/train.yaml": _yaml(knobs) + _text(own / "train.yaml"),
         "configs/evaluate.yaml": _text(own / "evaluate.yaml"),

@@ -8,6 +8,17 @@ from typing import Any
 
 from medseg.errors import MedsegError, unknown
 
+#: knobs that stand in both train and inference and must agree
+SHARED_KNOBS = (
+    "model_name",
+    "model_arguments",
+    "channels",
+    "classes",
+    "image_size",
+    "preprocess",
+    "preprocess_arguments",
+)
+
 
 @dataclass(frozen=True)
 class Settings:

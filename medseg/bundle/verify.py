@@ -13,6 +13,7 @@ from medseg.augmentations import AUGMENTATIONS
 from medseg.augmentations.protocol import parse_augment
 from medseg.bundle.metadata import Fault, metadata_faults
 from medseg.bundle.open import CONFIGS, Bundle
+from medseg.bundle.settings import SHARED_KNOBS
 from medseg.errors import MedsegError, unknown
 from medseg.losses import LOSSES
 from medseg.models import MODELS
@@ -60,16 +61,6 @@ KEYS = {
         "run",
     ),
 }
-#: knobs that stand in both train and inference and must agree
-SHARED = (
-    "model_name",
-    "model_arguments",
-    "channels",
-    "classes",
-    "image_size",
-    "preprocess",
-    "preprocess_arguments",
-)
 #: parts that need neither data nor weights and are therefore built for real
 BUILT = ("network_def", "loss", "optimizer", "train::inferer")
 
@@ -165,7 +156,7 @@ def _name_faults(file: str, content: dict[str, Any]) -> Iterator[Fault]:
 
 
 def _drift(train: dict[str, Any], inference: dict[str, Any]) -> Iterator[Fault]:
-    for key in SHARED:
+    for key in SHARED_KNOBS:
         if train.get(key) != inference.get(key):
             reason = f"is {inference.get(key)!r}, but {train.get(key)!r} in configs/train.yaml"
             yield Fault("configs/inference.yaml", key, reason)

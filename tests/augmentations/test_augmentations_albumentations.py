@@ -118,8 +118,12 @@ def test_fancy_pca_is_within_one_level(
     for seed in range(8):
         drawn = augment.draw(np.random.default_rng(seed), image)
         ours = augment.change(image, drawn).astype(int)
-        theirs = A.FancyPCA().apply(np.ascontiguousarray(image.transpose(1, 2, 0)), drawn["alpha"])
-        difference = np.abs(ours - theirs.reshape(*image.shape[1:], -1).transpose(2, 0, 1))
+        # the direction of a component is free; that of grey in three channels hangs on the last bit of rounding
+        signs = (1, -1) if look == "grey in three channels" else (1,)
+        hwc = np.ascontiguousarray(image.transpose(1, 2, 0))
+        theirs = [A.FancyPCA().apply(hwc, sign * drawn["alpha"]) for sign in signs]
+        differences = [np.abs(ours - t.reshape(*image.shape[1:], -1).transpose(2, 0, 1)) for t in theirs]
+        difference = min(differences, key=np.max)
         assert difference.max() <= 1 and (difference > 0).mean() < 0.001
         np.testing.assert_array_equal(augment.change(image, drawn, key="a"), ours)
         np.testing.assert_array_equal(augment.change(image, drawn, key="a"), ours)

@@ -116,7 +116,9 @@ def test_most_files_are_compared():
 @pytest.mark.parametrize("name", [name for name, why in NOT_SHOWN.items() if why == "JPEG 2000"])
 def test_what_dcmtk_cannot_show_is_listed_rightly(name, tmp_path):
     pytest.importorskip("openjpeg")
-    path = next(ROOT.rglob(name))
+    path = next(ROOT.rglob(name), None)
+    if path is None:
+        pytest.skip("this pydicom does not bring the file")
     assert by_dcmtk(path, tmp_path) is None
     assert read_picture(path, 1).values.size > 0
 
