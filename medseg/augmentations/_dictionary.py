@@ -73,9 +73,11 @@ class Augmentd(RandomizableTransform, MapTransform):
         self.randomize(result)
         first, *others = self.keys
         masks = [key for key in self.key_iterator(result) if key in others]
+        if first not in result:
+            raise MedsegError(f"Augmentd: the sample has no image {first!r}; only masks may be missing")
         arrays = {key: convert_data_type(result[key], np.ndarray)[0] for key in (first, *masks)}
         image = _pixels(first, arrays[first])
-        planes = [_labels(key, arrays[key]) for key in masks]
+        planes = [_labels(key, arrays[key], image) for key in masks]
         mask = np.concatenate([np.empty((0, *image.shape[1:]), np.uint8), *planes])
         image, mask = self.pipeline(image, mask, self._rng)
         parts = np.split(mask, np.cumsum([len(part) for part in planes]))
@@ -96,7 +98,11 @@ def _pixels(key: Hashable, array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
-def _labels(key: Hashable, array: np.ndarray) -> np.ndarray:
+def _labels(key: Hashable, array: np.ndarray, image: np.ndarray) -> np.ndarray:
+    if array.ndim != 3 or array.shape[1:] != image.shape[1:]:
+        raise MedsegError(
+            f"Augmentd: {key!r} has the shape {array.shape}, its image {image.shape}; (K, H, W) is needed"
+        )
     whole = array.astype(np.uint8)
     if not np.array_equal(whole, array):
         raise MedsegError(f"Augmentd: {key!r} is no mask; whole numbers in 0..255 are needed")

@@ -13,13 +13,11 @@ import numpy as np
 from medseg.data.address import DICOM_SUFFIXES, NIFTI_SUFFIXES, has_dicom_prefix, split_address, suffix
 from medseg.data.faults import FileFault
 from medseg.data.raster import decode
-from medseg.transforms.picture import Picture
+from medseg.transforms.picture import LUMA, Picture
 from medseg.transforms.resize import resize_mask
 
 __all__ = ["FileFault", "read_image", "read_mask", "read_picture", "slices"]
 
-#: ITU-R BT.601 weights of red, green and blue in luma
-LUMA = np.array([0.299, 0.587, 0.114])
 #: endings of formats that lose detail, whose masks may ripple around an edge
 LOSSY = (".jpg", ".jpeg", ".webp")
 #: how far, as a share of full scale, the values of a lossy mask may lie from black or white

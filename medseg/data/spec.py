@@ -11,6 +11,7 @@ import numpy as np
 
 from medseg.data.address import IMAGE_SUFFIXES, natural_key, stem
 from medseg.data.pairing import files_of, grouper, masks_by_stem, without_masks
+from medseg.data.sample import Label, Sample
 from medseg.data.volumes import expanded
 from medseg.errors import MedsegError
 
@@ -18,43 +19,6 @@ __all__ = ["IMAGE_SUFFIXES", "PARTS", "DatasetSpec", "Label", "Sample", "joined"
 
 #: the parts of a split, in the order of a study
 PARTS = ("training", "validation", "testing")
-
-
-@dataclass(frozen=True)
-class Label:
-    """One structure that masks show.
-
-    Args:
-        name: plain name, such as ``polyp``.
-        code: code value, coding scheme and meaning as in a DICOM code sequence (PS3.3 8.8), such as
-            ``("4147007", "SCT", "Mass")``; ``None`` where no code is certain.
-    """
-
-    name: str
-    code: tuple[str, str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image and its masks; paths are relative to the data set's top folder, with ``/``.
-
-    Slice 12 (from 0) of a volume, or frame 12 of a DICOM file, is ``ct/p1.nii.gz#12``.
-
-    Args:
-        case: unique name of the image.
-        image: its file; empty for a mask that has no image, which the index reports.
-        masks: its mask files, united when there are several; empty when none was found.
-        group: patient, video or slide: samples of one group never lie on both sides of a split.
-        part: official ``training``, ``validation`` or ``testing``; ``None`` where the set has no parts.
-        category: class of the whole image, such as ``malignant``; ``None`` where the set has no classes.
-    """
-
-    case: str
-    image: str
-    masks: tuple[str, ...]
-    group: str
-    part: str | None = None
-    category: str | None = None
 
 
 IndexFunction = Callable[[Path], list[Sample]]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medseg.data.address import RASTER_SUFFIXES, suffix
+from medseg.data.sample import Sample
 from medseg.errors import MedsegError
-
-if TYPE_CHECKING:
-    from medseg.data.spec import Sample
 
 
 def expanded(sample: Sample, folder: Path) -> list[Sample]:

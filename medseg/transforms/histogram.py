@@ -8,7 +8,7 @@ import numpy as np
 
 from medseg.transforms import TRANSFORMS
 from medseg.transforms._checks import real, whole_pair
-from medseg.transforms.picture import Picture
+from medseg.transforms.picture import LUMA, Picture
 
 #: most levels whose histogram is counted one by one; more, and floats, are counted in so many steps
 LEVELS = 65536
@@ -16,8 +16,6 @@ LEVELS = 65536
 BINS = 256
 #: rows that are interpolated at once, so that large mammograms need little memory
 STRIP = 256
-#: ITU-R BT.601 weights of red, green and blue in luma
-LUMA = np.array([0.299, 0.587, 0.114])
 
 Change = Callable[[np.ndarray, float, float], np.ndarray]
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from medseg.errors import MedsegError
 
+#: ITU-R BT.601 weights of red, green and blue in luma
+LUMA = np.array([0.299, 0.587, 0.114])
+
 
 @dataclass(frozen=True)
 class Window:
@@ -28,7 +31,7 @@ class Window:
     function: str = "LINEAR"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value
 class Picture:
     """One image on its way from the file to the network: pixels, the range they may take, the file's windows.
 

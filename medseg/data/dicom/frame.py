@@ -11,9 +11,8 @@ from medseg.data.dicom.elements import REPLACE, group_item, items, named, number
 from medseg.data.dicom.header import BIG_ENDIAN, Header, open_header
 from medseg.data.dicom.stored import PALETTE, Layout, read_layout, read_stored
 from medseg.data.dicom.tables import Table, read_palette, read_table
-from medseg.data.images import LUMA
 from medseg.data.raster import FileFault
-from medseg.transforms.picture import Picture, Window
+from medseg.transforms.picture import LUMA, Picture, Window
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
