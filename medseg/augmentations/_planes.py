@@ -1,4 +1,8 @@
-"""OpenCV's functions on images ``(C, H, W)``; its own layout is ``(H, W)`` or ``(H, W, C)``."""
+"""OpenCV's functions on images ``(C, H, W)``; its own layout is ``(H, W)`` or ``(H, W, C)``.
+
+Images may lie in memory as any view does, such as one of ``(H, W, C)``; OpenCV reads these but cannot write to them,
+so results are made whole planes, one behind the other.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ def by_plane(change: Callable[[np.ndarray, np.ndarray], object], image: np.ndarr
         change: takes a plane ``(H, W)`` and writes the changed one into its second argument.
         image: it is not written to.
     """
-    result = np.empty_like(image)
+    result = np.empty(image.shape, image.dtype)
     for plane, place in zip(image, result, strict=True):
         change(plane, place)
     return result.clip(0, 1, out=result) if image.dtype == np.float32 else result
@@ -26,7 +30,7 @@ def by_colour(change: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> 
 
     if len(image) != 3:
         return np.stack([change(plane) for plane in image])
-    result = np.empty_like(image)
+    result = np.empty(image.shape, image.dtype)
     cv2.split(change(cv2.merge(list(image))), list(result))
     return result
 

@@ -90,7 +90,7 @@ def interval(
     """
     pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value, value]
     numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in pair)
-    if len(pair) != 2 or not numbers or not low <= pair[0] <= pair[1] <= high:
+    if len(pair) != 2 or not numbers or not low <= pair[0] <= pair[1] <= high or not np.isfinite(pair).all():
         raise MedsegError(
             f"augmentation {augment!r}: {parameter} is {value!r};"
             f" a number or a pair [low, high] within {low:g} to {high:g} is needed"

@@ -71,8 +71,6 @@ class Pipeline:
             MedsegError: the image or the mask is not of a kind that can be augmented.
         """
         _check(image, mask)
-        if drawn:  # OpenCV writes to planes whose rows lie one behind the other, not to views such as of (H, W, C)
-            image, mask = np.ascontiguousarray(image), np.ascontiguousarray(mask)
         size = cast("tuple[int, int]", image.shape[1:])
         moves: list[Warp] = []
         for augment, parameters in drawn:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.augmentations import build_augments
-from medseg.augmentations.protocol import parse_augment
+from medseg.augmentations.protocol import parse_augment, with_protocol
 from medseg.bundle.choice import Choice
 from medseg.bundle.describe import dataset_facts, metadata, readme
 from medseg.bundle.open import Bundle
@@ -66,7 +66,9 @@ def check_parts(choice: Choice, settings: Settings, facts: dict[str, Any]) -> No
 
     steps = build_steps(choice.preprocess, settings.preprocess_arguments, settings.image_size)
     steps.check_channels(facts["channels"])
-    build_augments(parse_augment(choice.augment)[0], settings.augment_arguments)
+    names, protocol = parse_augment(choice.augment)
+    if not build_augments(names, settings.augment_arguments):
+        with_protocol(names, protocol)  # refuses to make copies by nothing
     LOSSES.build(choice.loss, settings.loss_arguments)
     with torch.device("meta"):
         channels = {"in_channels": facts["channels"], "out_channels": len(facts["labels"])}

@@ -37,7 +37,7 @@ def dataset_facts(dataset: str, prepared: Path) -> dict[str, Any]:
     """
     own = index_path(dataset, prepared)
     if dataset not in DATASETS and not own.is_file():
-        known = [*DATASETS.names(), *(p.parent.name for p in prepared.glob("*/index.json"))]
+        known = {*DATASETS.names(), *(p.parent.name for p in prepared.glob("*/index.json"))}
         raise unknown("data set", dataset, known)
     source: Any = DATASETS.build(dataset) if dataset in DATASETS else read_index(own)
     depth = read_index(own).depth if own.is_file() else "uint8"
@@ -165,6 +165,9 @@ def readme(template: str, choice: Choice, settings: Settings, facts: dict[str, A
         channels=facts["channels"],
         height=height,
         width=width,
+        values="values 0 to 1"
+        if _value_range(choice) == [0, 1]
+        else f"normalised by `{choice.preprocess[-1]}`",
         homepage=facts["homepage"] or "the user's own folder",
         licence=facts["licence"] or "as the owner of the images says",
         citation=facts["citation"] or "none given",

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from medseg.augmentations import AUGMENTATIONS
-from medseg.augmentations.protocol import parse_augment
+from medseg.augmentations import AUGMENTATIONS, build_augments
+from medseg.augmentations.protocol import leaks, parse_augment, protocol_of, with_protocol
 from medseg.bundle.metadata import Fault, metadata_faults
 from medseg.bundle.open import CONFIGS, Bundle
 from medseg.bundle.settings import SHARED_KNOBS
@@ -18,6 +18,7 @@ from medseg.errors import MedsegError, unknown
 from medseg.losses import LOSSES
 from medseg.models import MODELS
 from medseg.transforms import TRANSFORMS
+from medseg.transforms.steps import build_steps
 
 if TYPE_CHECKING:
     from monai.bundle import ComponentLocator
@@ -94,6 +95,9 @@ def verify(bundle: Bundle, *, execute: bool = True) -> list[Fault]:
         elif "train" in configs:
             faults += [*_overlay_faults(file, content, configs["train"])]
             faults += [*_config_faults(file, content, configs["train"], ())]
+    if "train" in configs:
+        faults += _argument_faults("configs/train.yaml", configs["train"], faults)
+        faults += _told_otherwise(bundle, configs["train"], faults)
     if {"train", "inference"} <= set(configs):
         faults += _drift(configs["train"], configs["inference"])
     if execute and not faults:
@@ -153,6 +157,42 @@ def _name_faults(file: str, content: dict[str, Any]) -> Iterator[Fault]:
     for name in steps if isinstance(steps, list) else [steps]:
         if name not in TRANSFORMS.names():
             yield Fault(file, "preprocess", str(unknown(TRANSFORMS.kind, name, TRANSFORMS.names())))
+
+
+def _argument_faults(file: str, content: dict[str, Any], before: list[Fault]) -> Iterator[Fault]:
+    """Steps and augmentations of known names that cannot be built as the config says."""
+    named = {fault.key for fault in before}
+    if not {"preprocess", "image_size"} & named and "preprocess" in content and "image_size" in content:
+        size = content["image_size"]
+        given = content.get("preprocess_arguments")
+        try:
+            build_steps(content["preprocess"], given, size).check_channels(content.get("channels", 3))
+        except MedsegError as error:
+            yield Fault(file, "preprocess", str(error))
+    if "augment_name" not in named and "augment_name" in content:
+        names, protocol = parse_augment(str(content["augment_name"]))
+        try:
+            if not build_augments(names, content.get("augment_arguments")):
+                with_protocol(names, protocol)
+        except MedsegError as error:
+            yield Fault(file, "augment_name", str(error))
+
+
+def _told_otherwise(bundle: Bundle, train: dict[str, Any], before: list[Fault]) -> Iterator[Fault]:
+    """What ``metadata.json`` says of the experiment, a leak of test images above all, and the config does not."""
+    file = "configs/metadata.json"
+    if any(fault.file == file for fault in before):
+        return
+    told, steps = bundle.metadata.get("medseg"), train.get("preprocess")
+    if not isinstance(told, dict):
+        return
+    augment = str(train.get("augment_name", "vanilla"))
+    done = {key: train.get(f"{key}_name") for key in ("dataset", "model", "loss")}
+    done |= {"augment": augment, "protocol": protocol_of(augment), "leaking": leaks(augment)}
+    done |= {"preprocess": "-".join(map(str, steps))} if isinstance(steps, list) else {}
+    for key, value in done.items():
+        if key in told and told[key] != value:
+            yield Fault(file, f"medseg::{key}", f"is {told[key]!r}, but {value!r} by configs/train.yaml")
 
 
 def _drift(train: dict[str, Any], inference: dict[str, Any]) -> Iterator[Fault]:

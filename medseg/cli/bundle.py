@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,11 +168,19 @@ def run(
     name: str, bundles: Path, fmt: str, resume: bool, overwrite: bool, protocol: str, **options: Any
 ) -> None:
     """Train bundle NAME (composed first if missing), evaluate it on the test part, track it in MLflow."""
+    from medseg.bundle.open import bundles_in
     from medseg.engine import workflow
 
+    before = [bundle.root.resolve() for bundle in bundles_in(bundles)]
     name = _under(name, protocol)
     found = _find_or_create(name, bundles, options["prepared"], parse_settings(options["settings"]))
-    folder = workflow.run(found, _options(**options), resume=resume, overwrite=overwrite)
+    try:
+        folder = workflow.run(found, _options(**options), resume=resume, overwrite=overwrite)
+    except MedsegError:
+        # a bundle that was composed for a run that never began would keep the settings of the mistaken command
+        if found.root.parent == bundles.resolve() and found.root not in before and not _was_begun(found):
+            shutil.rmtree(found.root)
+        raise
     _report(folder, fmt, options["tracking_uri"])
 
 
@@ -234,6 +243,11 @@ def _under(name: str, protocol: str) -> str:
         return name
     folder = Path(name)
     return str(folder.parent / Choice.parse(folder.name).under(protocol).name)
+
+
+def _was_begun(found: Bundle) -> bool:
+    """Whether some repeat of a bundle has a record."""
+    return any(found.root.glob("repeats/*/run.json"))
 
 
 def _find_or_create(name: str, bundles: Path, prepared: Path, overrides: dict[str, Any]) -> Bundle:

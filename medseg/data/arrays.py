@@ -38,11 +38,15 @@ class Settings:
 
     def record(self, index: Index) -> dict[str, Any]:
         """All that the arrays depend on, for the key and for people."""
+        rules = {"grey_masks": index.rules.grey_masks, "mask_value": index.rules.mask_value}
+        # the index knows the bytes of the masks, not how they are read; said only where it is not the usual way
+        read = {"masks": rules} if any(value not in (None, False) for value in rules.values()) else {}
         return {
             "format": FORMAT,
             "index": index.fingerprint,
             "channels": self.channels,
             "preprocess": self.steps.record(),
+            **read,
         }
 
     def key(self, index: Index) -> str:
@@ -59,15 +63,24 @@ def open_arrays(
         with dataset_lock(index.dataset, prepared_dir):
             if not folder.is_dir():
                 _build_arrays(index, settings, folder, progress)
-    try:
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        masks = np.load(folder / "masks.npy", mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise MedsegError(f"{folder}: prepared arrays are broken ({error}); delete the folder") from None
+    images, masks = mapped(folder)
     cases = read_document(folder / "cases.json", f"delete {folder}")["cases"]
     if len(images) != len(index.samples) or cases != [sample.case for sample in index.samples]:
         raise MedsegError(f"{folder}: its cases are not those of the index; delete the folder")
     return images, masks, folder
+
+
+def mapped(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The images and masks of a folder of arrays, memory-mapped.
+
+    Raises:
+        MedsegError: they are broken.
+    """
+    try:
+        images, masks = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
+    except (OSError, ValueError, EOFError) as error:
+        raise MedsegError(f"{folder}: prepared arrays are broken ({error}); delete the folder") from None
+    return images, masks
 
 
 def _build_arrays(index: Index, settings: Settings, folder: Path, progress: Progress | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from medseg.augmentations import build_augments, copies
+from medseg.data.arrays import mapped
 from medseg.data.documents import digest, write_document
 from medseg.data.index import Progress
 from medseg.data.prepared import Prepared
@@ -65,7 +66,7 @@ class Growth:
             with dataset_lock(samples.index.dataset, samples.folder.parents[2]):
                 if not folder.is_dir():
                     self._build(samples, positions, augments, names, folder, progress)
-        images, masks = (np.load(folder / f"{part}.npy", mmap_mode="r") for part in ("images", "masks"))
+        images, masks = mapped(folder)
         return images, masks, names, np.repeat(positions, len(augments) + 1).tolist(), key
 
     def _record(self, augments: Sequence[Any]) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class IndexedSample:
         width: of the image, in pixels.
         lesion_fraction: share of the pixels that the mask marks, 0 to 1.
         content: SHA-256 of the bytes of the image and mask files.
-        pixels: SHA-256 of the decoded image, the same for two files that show the same picture.
+        pixels: SHA-256 of the decoded image, the same for two files that show the same picture; of an image of one
+            single value that of the file, as it shows nothing.
         stamps: size in bytes and modification time in ns of the image and each mask.
         category: class of the whole image, such as ``malignant``; ``None`` where the set has no classes.
     """

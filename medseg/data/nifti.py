@@ -2,7 +2,8 @@
 
 A slice shows the patient from below: row 0 is anterior, column 0 the patient's right; slices count from the feet
 up. A file of one plane is shown in that plane, head or nose up. Volumes of values that are no whole numbers are
-mapped linearly to ``uint16``, 0 for the smallest value of the volume and 65535 for its largest.
+mapped linearly to ``uint16``, 0 for the smallest value of the volume and 65535 for its largest; a window in their
+unit is refused then.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def read_slice(path: Path, k: int = 0) -> Picture:
         FileFault: the file cannot be read or has no such slice.
     """
     volume = read_volume(path)
-    return Picture(_plane(path, volume, k)[None], volume.low, volume.high)
+    return Picture(_plane(path, volume, k)[None], volume.low, volume.high, unitless=not volume.whole)
 
 
 def read_labels(path: Path, k: int = 0) -> np.ndarray:

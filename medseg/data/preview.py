@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medseg.augmentations import build_augments, copies
+from medseg.augmentations.protocol import parse_augment
 from medseg.data.index_file import Index
 from medseg.data.outline import outline, show
 from medseg.data.reading import read_sample
@@ -34,7 +35,7 @@ def preview(
     Args:
         index: the data set.
         steps: how images are preprocessed.
-        augment: names of augmentations, joined by ``-``.
+        augment: names of augmentations, joined by ``-``; what is said of their protocol changes nothing here.
         path: the picture, ``.png``, ``.svg`` or ``.pdf``; replaced whole.
         cases: number of images, spread evenly over those with a lesion (over all if none has).
         seed: of the transforms.
@@ -50,7 +51,8 @@ def preview(
 
     if path.suffix[1:] not in FORMATS:
         raise MedsegError(f"{path}: a preview is written as {', '.join(f'.{f}' for f in FORMATS)}")
-    augments = build_augments(augment, arguments or {})
+    steps.check_channels(index.channels)
+    augments = build_augments(parse_augment(augment)[0], arguments or {})
     with_lesion = [i for i, sample in enumerate(index.samples) if sample.lesion_fraction]
     among = with_lesion or list(range(len(index.samples)))
     chosen = [among[int(i)] for i in np.linspace(0, len(among) - 1, min(cases, len(among))).round()]
@@ -67,6 +69,9 @@ def preview(
             outline(axis, np.asarray(outlined.any(0)))
             axis.set_title(index.samples[i].case if name == "original" else name, fontsize=8)
     figure.suptitle(f"{index.title}: {augment}", fontsize=10)
-    with atomic_write(path, "wb") as file:
-        figure.savefig(file, format=path.suffix[1:], dpi=110)
+    try:
+        with atomic_write(path, "wb") as file:
+            figure.savefig(file, format=path.suffix[1:], dpi=110)
+    except OSError as error:
+        raise MedsegError(f"{path}: cannot be written ({error.strerror}); give another --output") from None
     return [index.samples[i].case for i in chosen]

@@ -12,10 +12,11 @@ import torch
 from medseg.augmentations import Pipeline, build_augments
 from medseg.augmentations.protocol import leaks, parse_augment
 from medseg.data.batches import AugmentedPart, PreparedPart
+from medseg.data.documents import digest
 from medseg.data.growth import Growth
 from medseg.data.index import Progress
 from medseg.data.prepared import Prepared
-from medseg.data.splits import make_splits, parse_split_name
+from medseg.data.splits import make_splits
 from medseg.data.splits_file import read_splits, split_path, write_splits
 from medseg.data.store import dataset_lock
 from medseg.errors import MedsegError
@@ -42,7 +43,7 @@ def training_part(
     names, protocol = parse_augment(augment)
     part = samples.part("training")
     augments = build_augments(names, arguments or {})
-    if protocol == "augment-then-split" or not augments:
+    if protocol == "augment-then-split" or (protocol == "online" and not augments):
         return part.resident(device)
     if protocol == "online":
         return AugmentedPart(part, Pipeline(augments), seed)
@@ -61,6 +62,8 @@ def protocol_samples(
 ) -> Prepared:
     """The data set as it is, or for a leaking protocol grown and then split at random, copies and all.
 
+    The split has the kind, seed, shares and repeats of the one that it takes the place of.
+
     Args:
         samples: the prepared data set.
         augment: as for :func:`training_part`.
@@ -73,22 +76,23 @@ def protocol_samples(
     """
     if not leaks(augment):
         return samples
-    kind = parse_split_name(samples.splits.name)
-    if kind["kind"] not in ("holdout", "kfold"):
-        raise MedsegError(f"augment {augment!r} splits at random; split {samples.splits.name} does not")
+    usual = samples.splits
+    if usual.kind not in ("holdout", "kfold"):
+        raise MedsegError(f"augment {augment!r} splits at random; split {usual.name} does not")
     growth = Growth(parse_augment(augment)[0], arguments or {}, seed)
     images, masks, cases, origins, key = growth.open(samples, np.arange(len(samples.cases)), progress)
     grown = tuple(
         replace(samples.index.samples[i], case=case) for i, case in zip(origins, cases, strict=True)
     )
     index = replace(samples.index, samples=grown, duplicates=())
-    name = f"{samples.splits.name.removesuffix('-ungrouped')}-leaking-{key}"
+    drawn: dict[str, Any] = {"kind": usual.kind, "seed": usual.seed, "fractions": usual.fractions}
+    drawn |= {"folds" if usual.kind == "kfold" else "repeats": len(usual.repeats)}
+    name = f"{usual.name.removesuffix('-ungrouped')}-leaking-{digest([key, drawn])[:16]}"
     prepared_dir = samples.folder.parents[2]
     path = split_path(index.dataset, prepared_dir, name)
     with dataset_lock(index.dataset, prepared_dir):
         if not path.is_file():
-            drawn = make_splits(index, **{**kind, "ungrouped": True}, name=name)
-            write_splits(drawn, path)
+            write_splits(make_splits(index, **drawn, ungrouped=True, name=name), path)
         splits = read_splits(path, index)
     splits.items(samples.repeat)
     return replace(samples, index=index, images=images, masks=masks, fingerprint=key, splits=splits)

@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.data import ImageReader
 
+from medseg.data.address import holds_image, split_address, stem
 from medseg.data.images import read_picture
+from medseg.data.sample import Sample
+from medseg.data.volumes import expanded
+from medseg.errors import MedsegError
 from medseg.transforms.picture import Picture
+
+
+def images_in(folder: Path | str, pattern: str = "*") -> list[dict[str, str]]:
+    """The images of a folder as items ``{"image": path}``, one for each slice of a volume and each frame of a file.
+
+    Args:
+        folder: the folder.
+        pattern: glob of the files below it; those that hold no image by ending or content are passed over.
+
+    Raises:
+        MedsegError: there is none.
+    """
+    root = Path(folder)
+    files = sorted(file for file in root.glob(pattern) if file.is_file() and holds_image(file))
+    if not files:
+        raise MedsegError(f"{root}: no image by the pattern {pattern!r}; give another dataset_dir or pattern")
+    one_each = [Sample(stem(file.name), file.relative_to(root).as_posix(), (), "") for file in files]
+    return [{"image": str(root / s.image)} for one in one_each for s in expanded(one, root)]
+
+
+def output_name(meta: Mapping[str, Any], saver: Any) -> dict[str, Any]:
+    """What MONAI's ``SaveImaged`` names an image's prediction after: the file's stem, and ``_z003`` for slice 3.
+
+    Args:
+        meta: meta-data with the path as it was read.
+        saver: the transform that saves.
+    """
+    file, part = split_address(Path(str(meta["filename_or_obj"])))
+    case = f"{stem(file.name)}_z{int(part):03d}" if part else stem(file.name)
+    return {
+        "subject": f"{case}.png",
+        "idx": None,
+    }  # MONAI takes one ending off, and so may not find one in a UID
 
 
 class PictureReader(ImageReader):

@@ -18,6 +18,9 @@ from medseg.results import atomic_write
 
 log = logging.getLogger(__name__)
 
+#: what a run cannot change of its bundle: names that mark leaks, and what prediction must repeat
+FIXED = ("augment_name", "preprocess", "preprocess_arguments")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -213,11 +216,18 @@ def _where(bundle: Bundle, configs: tuple[str, ...], text: str) -> tuple[str, st
 
 
 def check_overrides(bundle: Bundle, overrides: dict[str, Any]) -> None:
-    """Raise if a key to override is not in the bundle's training config."""
+    """Raise if a key to override is not in the bundle's training config, or makes it another experiment."""
     known = {key for name in ("train", "evaluate") for key, _ in walk(bundle.read(name)) if key}
     for key in overrides:
         if key not in known:
             raise unknown(f"config key in {bundle.name}/configs/train.yaml", key, _nearest(key, known))
+    train = bundle.read("train")
+    for key in FIXED:
+        if key in overrides and overrides[key] != train.get(key):
+            raise MedsegError(
+                f"{key} of {bundle.name} is {train.get(key)!r}: its metadata, its model and inference.yaml go by that;"
+                " compose another bundle for another one (medseg bundle create)"
+            )
 
 
 def _nearest(key: str, known: set[str]) -> list[str]:

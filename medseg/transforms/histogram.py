@@ -87,7 +87,8 @@ def clahe_plane(
     if _is_full_bytes(plane, low, high):
         import cv2
 
-        return cv2.createCLAHE(clip_limit, tiles[::-1]).apply(np.ascontiguousarray(plane))
+        # a limit of all bins clips nothing; OpenCV counts in 32 bits, which a larger one may exceed
+        return cv2.createCLAHE(min(clip_limit, BINS), tiles[::-1]).apply(np.ascontiguousarray(plane))
     from scipy.ndimage import map_coordinates
 
     position = _share(plane, low, high) * (BINS - 1)

@@ -42,6 +42,7 @@ class Picture:
         inverted: the lowest value means white (MONOCHROME1, PS3.3 C.7.6.3.1.2).
         windows: the windows that the file proposes, in its order; empty where it has none.
         lut: its VOI LUTs (PS3.3 C.11.2.1.1), each as (first input value, entries ``(L,)``, largest output value).
+        unitless: the values were mapped to others when they were read, so that a window in their unit does not apply.
     """
 
     values: np.ndarray
@@ -50,6 +51,7 @@ class Picture:
     inverted: bool = False
     windows: tuple[Window, ...] = ()
     lut: tuple[tuple[float, np.ndarray, float], ...] = ()
+    unitless: bool = False
 
     @classmethod
     def of(cls, values: np.ndarray) -> Picture:
@@ -73,6 +75,7 @@ class Picture:
             "picture_inverted": self.inverted,
             "picture_windows": [asdict(window) for window in self.windows],
             "picture_lut": [list(table) for table in self.lut],
+            "picture_unitless": self.unitless,
         }
 
     @classmethod
@@ -101,6 +104,7 @@ class Picture:
             bool(meta.get("picture_inverted", False)),
             tuple(Window(**window) for window in meta.get("picture_windows", ())),
             tuple((first, entries, top) for first, entries, top in meta.get("picture_lut", ())),
+            bool(meta.get("picture_unitless", False)),
         )
 
     def having(self, values: np.ndarray, **changes: Any) -> Picture:

@@ -164,7 +164,8 @@ class WindowStep:
         ``(C, H, W)`` to the same.
 
     Raises:
-        MedsegError: only one of centre and width is given, the window is not allowed, or a word is unknown.
+        MedsegError: only one of centre and width is given, the window is not allowed, or a word is unknown; or the
+            picture has no unit, as NIfTI volumes of fractions.
     """
 
     def __init__(
@@ -180,24 +181,30 @@ class WindowStep:
             raise MedsegError(f"window: give both center and width or none; got {center} and {width}")
         if default not in DEFAULTS:
             raise unknown("default of window", default, DEFAULTS)
-        if to not in OUTPUTS:
+        if to not in tuple(OUTPUTS):  # what a config holds may not be hashable
             raise unknown("output type of window", to, OUTPUTS)
+        if function not in tuple(FUNCTIONS):
+            raise unknown("VOI LUT Function (0028,1056)", function, FUNCTIONS)
         self.window = None
         if center is not None and width is not None:
             middle, extent = real("window", "center", center), real("window", "width", width)
             self.window = Window(middle, extent, function=function)
             check_window(self.window)
-        elif function not in FUNCTIONS:
-            raise unknown("VOI LUT Function (0028,1056)", function, FUNCTIONS)
         self.index = whole("window", "index", index, least=0)
         self.default, self.to = default, to
 
     def __call__(self, picture: Picture) -> Picture:
         if self.window is not None:
+            if picture.unitless:
+                raise MedsegError(
+                    "window: fractions in the file were mapped to 16 bits, and center and width do not apply to "
+                    "these; save it with whole numbers, or leave center and width out"
+                )
             share = apply_window(picture.values, self.window)
         else:
             share = apply_own_window(picture, self.index, self.default)
         share = 1 - share if picture.inverted else share
         kind, top = OUTPUTS[self.to]
         scaled = share if self.to == "float" else np.rint(share * top)
-        return picture.having(scaled.astype(kind), low=0, high=top, inverted=False, windows=(), lut=())
+        shown = {"low": 0, "high": top, "inverted": False, "windows": (), "lut": (), "unitless": False}
+        return picture.having(scaled.astype(kind), **shown)

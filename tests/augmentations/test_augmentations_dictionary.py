@@ -105,6 +105,9 @@ def test_a_named_sample_depends_on_seed_and_name_alone(
         ({}, {"image": np.full((1, 4, 4), 3.0)}, "'image' holds floats from 0 to 3; scale them to 0..1"),
         ({}, {"image": np.full((1, 4, 4), np.nan)}, "'image' holds floats"),
         ({}, {"label": np.full((1, 64, 50), 0.5)}, "'label' is no mask"),
+        ({}, {"label": np.zeros((1, 9, 50))}, r"'label' has the shape \(1, 9, 50\), its image \(3, 64, 50\)"),
+        ({}, {"label": np.zeros((64, 50))}, r"\(K, H, W\) is needed"),
+        ({"keys": ("picture", "label"), "allow_missing_keys": True}, {}, "no image 'picture'"),
     ],
 )
 def test_wrong_use_is_named(

@@ -38,6 +38,30 @@ def test_the_same_generator_gives_the_same_bytes(
     assert alike == (name in ("vertical_flip", "horizontal_flip", "equalize"))
 
 
+@pytest.mark.parametrize("name", EVERYTHING.split("-"))
+def test_views_in_any_layout_give_the_same(
+    name: str, kind: type, channels: int, picture: Callable[..., np.ndarray], disc: np.ndarray
+) -> None:
+    image, mask = picture(channels, kind), np.concatenate([disc, 1 - disc])
+
+    def drawn(image: np.ndarray, mask: np.ndarray) -> Any:
+        return Pipeline(build(name, prob=1))(image, mask, np.random.default_rng(4))
+
+    last = [np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 0, -1)), -1, 0) for a in (image, mask)]
+    turned = [np.ascontiguousarray(a.transpose(0, 2, 1)).transpose(0, 2, 1) for a in (image, mask)]
+    backwards = [np.ascontiguousarray(a[..., ::-1])[..., ::-1] for a in (image, mask)]
+    for view in (last, turned, backwards):
+        assert same(drawn(*view), drawn(image, mask))
+
+
+@pytest.mark.parametrize("names", ["filter", "all"])
+def test_filters_of_deep_colour_follow_each_other(
+    names: str, kind: type, picture: Callable[..., np.ndarray], disc: np.ndarray
+) -> None:
+    image, mask = Pipeline(build_augments(names, prob=1))(picture(3, kind), disc, np.random.default_rng(0))
+    assert image.dtype == kind and image.shape == (3, 64, 50) and mask.shape == disc.shape
+
+
 def test_the_order_of_samples_does_not_matter(picture: Callable[..., np.ndarray], disc: np.ndarray) -> None:
     pipeline = Pipeline(build_augments(EVERYTHING, prob=0.5))
     results = []

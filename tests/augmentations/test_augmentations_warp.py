@@ -246,6 +246,7 @@ def test_each_count_matters(
         ("scaling", {"factor": 0}, "factor is 0; a number or a pair .* within 0.1 to 10"),
         ("noise", {"sigma": [0, 2]}, "'noise': sigma is"),
         ("clahe", {"clip_limit": 0.5}, "clip_limit is 0.5"),
+        ("clahe", {"clip_limit": float("inf")}, "clip_limit is inf"),
         ("clahe", {"tiles": 0}, "tiles is 0; a whole number of at least 1"),
         ("fancy_pca", {"alpha": -1}, "alpha is -1"),
         ("fancy_pca", {"alpha": [0, 1]}, "alpha is"),

@@ -298,3 +298,14 @@ def test_settings_that_can_be() -> None:
 def test_configs_are_read_by_yaml_as_monai_does(original: Bundle) -> None:
     for path in original.root.glob("configs/*.yaml"):
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+
+
+def test_the_readme_says_what_the_network_gets(project: Path, tmp_path: Path) -> None:
+    for steps, words in (
+        ((), "values 0 to 1 |"),
+        (("normalize_zscore",), "normalised by `normalize_zscore` |"),
+    ):
+        made = compose(
+            Choice("discs", "unet", "dice", preprocess=steps), tmp_path, prepared=project / "prepared"
+        )
+        assert words in texts(made)["docs/README.md"]

@@ -15,7 +15,9 @@ from medseg.bundle.compose import compose
 from medseg.bundle.open import Bundle
 from medseg.bundle.settings import Settings
 from medseg.data.images import read_picture
+from medseg.data.reader import images_in
 from medseg.engine.device import prepare_batch
+from medseg.errors import MedsegError
 from medseg.transforms.steps import build_steps
 
 SETTINGS = Settings(image_size=(32, 32), model_arguments={"widths": [4, 8]})
@@ -89,6 +91,38 @@ def test_a_prediction_is_what_training_would_have_seen(
     assert 0 < expected.mean() < 1
     # a probability of one half, to rounding, may fall on either side
     assert (found != expected).mean() < 0.002
+
+
+def test_each_slice_of_a_volume_and_each_dicom_file_has_a_mask_of_its_own(
+    project: Path, tmp_path: Path
+) -> None:
+    nib = pytest.importorskip("nibabel")
+    bundle = compose(Choice("discs", "unet", "dice"), tmp_path, SETTINGS, prepared=project / "prepared")
+    network = with_weights(bundle, 0.0)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    values = np.random.default_rng(1).integers(0, 256, (40, 24, 3)).astype(np.uint8)
+    nib.save(nib.Nifti1Image(values, np.diag([1.0, 1.0, 3.0, 1.0])), folder / "p1.nii.gz")
+    from pydicom.data import get_testdata_file
+
+    for uid in ("1.2.840.1", "1.2.840.2"):
+        (folder / uid).write_bytes(Path(str(get_testdata_file("CT_small.dcm"))).read_bytes())
+    (folder / "README.txt").write_text("no image")
+    predict(bundle, folder, tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    slices = [f"p1_z00{k}" for k in range(3)]
+    assert names == sorted(f"{case}_mask.png" for case in (*slices, "1.2.840.1", "1.2.840.2"))
+    for k, case in enumerate(slices):
+        found = np.asarray(Image.open(tmp_path / "out" / f"{case}_mask.png")) > 0
+        expected = by_hand(bundle, network, folder / f"p1.nii.gz#{k}")
+        assert found.shape == expected.shape
+        assert (found != expected).mean() < 0.002
+
+
+def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(MedsegError, match=r"no image by the pattern '\*'"):
+        images_in(tmp_path)
 
 
 def test_dicom_is_windowed_before_the_network_sees_it(

@@ -271,3 +271,33 @@ def test_walk_names_every_value() -> None:
 )
 def test_references(text: str, found: list[str]) -> None:
     assert references(text) == found
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "where", "reason"),
+    [
+        (TRAIN, "augment_arguments", {"rotatoin": {}}, "augment_name", "rotatoin"),
+        (TRAIN, "augment_arguments", {"vanilla": 3}, "augment_name", "arguments are 3"),
+        (METADATA, "medseg::leaking", True, "medseg::leaking", "is True, but False by configs/train.yaml"),
+        (METADATA, "medseg::loss", "bce", "medseg::loss", "is 'bce', but "),
+    ],
+)
+def test_arguments_and_what_the_metadata_tell(bundle: Bundle, file, key, value, where, reason) -> None:
+    fault = only(verify(plant(bundle, file, put(key, value)), execute=False))
+    assert (fault.file, fault.key) == (file, where)
+    assert reason in fault.reason
+
+
+def test_wrong_arguments_of_preprocessing(bundle: Bundle) -> None:
+    for file in (TRAIN, INFERENCE):
+        bundle = plant(bundle, file, put("preprocess_arguments", {"clahe": {"clip": 2}}))
+        bundle = plant(bundle, file, put("preprocess", ["clahe"]))
+    bundle = plant(bundle, METADATA, put("medseg::preprocess", "clahe"))
+    fault = only(verify(bundle, execute=False))
+    assert (fault.file, fault.key) == (TRAIN, "preprocess")
+    assert "unknown clahe argument 'clip'" in fault.reason
+
+
+def test_a_config_that_leaks_behind_the_metadata(bundle: Bundle) -> None:
+    faults = verify(plant(bundle, TRAIN, put("augment_name", "filter-leaking")), execute=False)
+    assert {fault.key for fault in faults} == {"medseg::augment", "medseg::protocol", "medseg::leaking"}

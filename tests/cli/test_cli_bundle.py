@@ -46,6 +46,8 @@ def test_create_prints_where_the_bundle_is(workspace: Path) -> None:
         (["create", NAME, "--set", "epochz=3"], "Did you mean 'epochs'"),
         (["create", NAME, "--set", "epochs=[1"], "is no YAML value"),
         (["create", NAME, "--set", "image_size=30"], "divisible by 16"),
+        (["create", f"{NAME}__vanilla-offline"], "vanilla makes no copies"),
+        (["create", f"{NAME}__vanilla-leaking"], "vanilla makes no copies"),
         (["verify"], "no bundle here"),
         (["verify", "discs__unet__dise"], "unknown bundle 'discs__unet__dise'"),
         (["run", "discs"], "unknown bundle 'discs'"),
@@ -65,6 +67,19 @@ def test_mistakes_are_one_line_and_exit_2(workspace: Path, arguments: list[str],
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("error: ")
     assert words in result.stderr
+
+
+@pytest.mark.parametrize("mistake", [["--set", "batchsize=3"], ["--repeat", "9"], ["--split", "nosuch"]])
+def test_a_run_that_never_began_leaves_no_bundle_with_its_settings(
+    workspace: Path, mistake: list[str]
+) -> None:
+    assert call("run", NAME, *SMALL, *RUN, *mistake).exit_code == 2
+    assert list((workspace / "bundles").iterdir()) == []
+
+
+def test_a_mistaken_run_leaves_a_bundle_that_was_there(created: Path) -> None:
+    assert call("run", NAME, *RUN, "--repeat", "9").exit_code == 2
+    assert (created / "configs" / "train.yaml").is_file()
 
 
 def test_create_twice_is_a_mistake(created: Path) -> None:

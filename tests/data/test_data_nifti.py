@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from medseg.data import nifti
 from medseg.data.images import FileFault, read_image, read_mask, read_picture, slices
 from medseg.errors import MedsegError
+from medseg.transforms.picture import Picture
+from medseg.transforms.window import WindowStep
 
 #: all 48 ways in which the axes of a file can lie in the patient
 CODES = [
@@ -126,6 +128,20 @@ def test_other_numbers_are_mapped_to_sixteen_bits(tmp_path):
     assert (picture.low, picture.high, picture.values.dtype) == (0, 65535, np.uint16)
     half = save(tmp_path / "half.nii.gz", np.array([[[0, 1, 2]]], np.int16), slope=0.5, inter=0)
     assert [int(nifti.read_slice(half, k).values[0, 0, 0]) for k in range(3)] == [0, 32768, 65535]
+
+
+def test_a_window_in_lost_units_is_refused(tmp_path):
+    values = np.array([[[40.5, -1000.0]], [[30.0, 900.0]]])
+    fractions = save(tmp_path / "ct.nii.gz", values.astype(np.float32))
+    whole = save(tmp_path / "whole.nii.gz", np.rint(values).astype(np.int16))
+    given = WindowStep(center=40, width=400)
+    assert given(read_picture(whole, 1)).values.max() == 128
+    picture = read_picture(fractions, 1)
+    assert picture.unitless and Picture.from_meta(picture.values, picture.meta()).unitless
+    with pytest.raises(MedsegError, match="save it with whole numbers"):
+        given(picture)
+    shown = WindowStep(to="uint16")(picture)
+    assert np.array_equal(shown.values, picture.values) and not shown.unitless
 
 
 def test_bytes_keep_their_range_so_that_volumes_have_one_depth(tmp_path):

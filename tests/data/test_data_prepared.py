@@ -55,6 +55,20 @@ def test_size_and_channels_are_settings_of_their_own(mine):
     assert len(keys) == 4
 
 
+def test_masks_that_are_read_in_another_way_make_other_arrays(tmp_path, own, save):
+    levels = np.zeros((8, 8), np.uint8)
+    levels[:2], levels[4:] = 1, 2
+    for i in range(5):
+        save(tmp_path / f"s/images/p{i}_0.png", np.full((8, 8), i, np.uint8))
+        save(tmp_path / f"s/masks/p{i}_0.png", levels)
+    areas = []
+    for value in (1, 2, 1):
+        made = build_index("map", tmp_path / "s", **own, channels=1, mask_value=value)
+        write_index(made, index_path("map", tmp_path / "prepared"))
+        areas.append(int(prepare("map", None, tmp_path / "prepared", image_size=8).masks[0].sum()))
+    assert areas == [16, 32, 16]
+
+
 def test_arrays_are_made_once_and_shared(mine, monkeypatch):
     first = prepare("mine", None, mine, image_size=16)
     monkeypatch.setattr(arrays, "_build_arrays", lambda *_: pytest.fail("built again"))

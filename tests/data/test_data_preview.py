@@ -34,6 +34,21 @@ def test_each_image_stands_beside_every_transform(index, tmp_path):
     assert again.read_bytes() != wide.read_bytes()
 
 
+def test_the_protocol_of_an_augmentation_changes_nothing(index, tmp_path):
+    steps = build_steps([], {}, (32, 32))
+    preview(index, steps, "geometric", tmp_path / "online.png", cases=1)
+    preview(index, steps, "geometric-leaking", tmp_path / "leaking.png", cases=1)
+    assert Image.open(tmp_path / "leaking.png").size == Image.open(tmp_path / "online.png").size
+
+
+def test_mistakes_are_told_in_one_line(index, tmp_path):
+    with pytest.raises(MedsegError, match="normalize_imagenet needs 3 channels, the image has 1"):
+        preview(index, build_steps(["normalize_imagenet"], {}, (32, 32)), "all", tmp_path / "a.png")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(MedsegError, match=r"file/a\.png: cannot be written"):
+        preview(index, build_steps([], {}, (32, 32)), "vanilla", tmp_path / "file" / "a.png")
+
+
 def test_other_formats_are_refused_before_anything_is_drawn(index, tmp_path):
     with pytest.raises(MedsegError, match=r"preview\.jpg: a preview is written as \.png, \.svg, \.pdf"):
         preview(index, build_steps([], {}, (32, 32)), "all", tmp_path / "preview.jpg")

@@ -14,6 +14,8 @@ from medseg.data import growth
 from medseg.data.documents import digest
 from medseg.data.prepared import Prepared, loader, prepare
 from medseg.data.protocols import protocol_samples, training_part
+from medseg.data.splits import make_splits
+from medseg.data.splits_file import split_path, write_splits
 from medseg.errors import MedsegError
 
 
@@ -120,8 +122,53 @@ def test_leaking_splits_at_random_or_not_at_all(samples):
     with pytest.raises(MedsegError, match="'filter-leaking' splits at random; split official does not"):
         from dataclasses import replace
 
-        official = replace(samples, splits=replace(samples.splits, name="official"))
+        official = replace(samples, splits=replace(samples.splits, kind="official", name="official"))
         protocol_samples(official, "filter-leaking")
+
+
+def test_leaking_splits_by_the_shares_seed_and_repeats_of_the_split_it_replaces(samples):
+    def parts(split: str, repeat: int = 0) -> dict[str, list[str]]:
+        leaky = protocol_samples(
+            prepare("discs", None, "prepared", split=split, repeat=repeat, image_size=32), "noise-leaking"
+        )
+        return {name: leaky.part(name).cases for name in ("training", "validation", "testing")}
+
+    def write(**changes) -> None:
+        made = make_splits(
+            samples.index, "holdout", **{"fractions": (0.5, 0.25, 0.25), "repeats": 7} | changes
+        )
+        write_splits(made, split_path("discs", Path("prepared"), made.name))
+
+    write(name="own")
+    assert {name: len(cases) for name, cases in parts("own", 6).items()} == {
+        "training": 24,
+        "validation": 12,
+        "testing": 12,
+    }
+    before = parts("own")
+    write(name="own", seed=7)  # the same name, made again
+    assert parts("own") != before
+    write(name="own")
+    assert parts("own") == before
+    folds = [parts("kfold3", k)["testing"] for k in range(3)]
+    assert sorted(case for fold in folds for case in fold) == sorted(
+        f"{case}{copy}" for case in samples.cases for copy in ("", "~noise")
+    )
+
+
+def test_vanilla_has_nothing_to_grow_by(samples):
+    with pytest.raises(MedsegError, match="'vanilla' makes no copies"):
+        training_part(samples, "vanilla-offline")
+    with pytest.raises(MedsegError, match="'vanilla' makes no copies"):
+        protocol_samples(samples, "vanilla-leaking")
+
+
+def test_broken_copies_say_what_to_delete(samples):
+    training_part(samples, "noise-offline")
+    (file,) = samples.folder.glob("grown/*/images.npy")
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(MedsegError, match="grown.* arrays are broken .* delete the folder"):
+        training_part(samples, "noise-offline")
 
 
 def test_workers_start_although_opencv_has_threads(samples):

@@ -18,6 +18,8 @@ from pydicom.uid import (
 
 from medseg.data import index as indexing
 from medseg.data.address import file_of, holds_image, split_address, stem, suffix
+from medseg.data.dicom import frame
+from medseg.data.dicom.header import open_header
 from medseg.data.documents import digest
 from medseg.data.images import FileFault, read_picture
 from medseg.data.index import FaultyFiles, build_index, content, read_sample, stamps
@@ -109,6 +111,17 @@ def test_volumes_are_indexed_and_read(scans):
     assert read_sample(index, index.samples[2], 3)[0].values.shape == (3, 4, 5)
     values = np.asarray(nibabel.load(scans / "ct/p2.nii.gz").dataobj)
     assert (picture.low, picture.high) == (values.min(), values.max())
+
+
+def test_blank_slices_do_not_make_patients_one_group(tmp_path):
+    for seed, name in enumerate(("p1", "p2")):
+        data = np.random.default_rng(seed).integers(1, 900, (5, 4, 4), dtype=np.int16)
+        data[..., [0, 3]] = 0
+        save(tmp_path / f"ct/{name}.nii.gz", data)
+        save(tmp_path / f"seg/{name}.nii.gz", np.ones((5, 4, 4), np.uint8))
+    index = build_index("scans", tmp_path, **VOLUMES)
+    assert index.duplicates == ()
+    assert [sample.group for sample in index.samples] == ["p1"] * 4 + ["p2"] * 4
 
 
 def test_one_label_alone_can_be_the_lesion(scans):
@@ -226,3 +239,16 @@ def test_dicom_frames_pair_with_the_frames_of_their_masks(tmp_path):
     write_frames(tmp_path / "seg/b.dcm", masks)
     with pytest.raises(FaultyFiles, match="has 3 slices, the image 1"):
         build_index("mine", tmp_path, images="us/*", masks="seg/{stem}.*", channels=1)
+
+
+def test_the_header_of_many_frames_is_read_once_and_again_when_it_changed(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(frame, "open_header", lambda path: opened.append(path) or open_header(path))
+    write_frames(tmp_path / "us/a.dcm", np.arange(5)[:, None, None] * np.ones((5, 2, 2), int))
+    write_frames(tmp_path / "seg/a.dcm", np.ones((5, 2, 2), int))
+    build_index("mine", tmp_path, images="us/*", masks="seg/{stem}.*", channels=1)
+    assert sorted(path.parent.name for path in opened) == ["seg", "us"]
+    write_frames(tmp_path / "us/a.dcm", np.full((6, 2, 2), 9))
+    assert read_picture(tmp_path / "us/a.dcm#5", 1).values.tolist() == [[[9, 9], [9, 9]]]
+    with pytest.raises(FileFault, match="no such file"):
+        read_picture(tmp_path / "us/b.dcm#5", 1)

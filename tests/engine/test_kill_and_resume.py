@@ -22,9 +22,12 @@ def medseg(*arguments: str) -> list[str]:
 
 def test_killed_and_resumed_equals_uninterrupted(workspace: Path, small_settings):
     name = compose(
-        Choice("discs", "unetplusplus", "bce"), Path("whole"), small_settings, prepared=Path("prepared")
+        Choice("discs", "unetplusplus", "bce", "all"),
+        Path("whole"),
+        small_settings,
+        prepared=Path("prepared"),
     ).name
-    compose(Choice("discs", "unetplusplus", "bce"), Path("killed"), small_settings, prepared=Path("prepared"))
+    compose(Choice.parse(name), Path("killed"), small_settings, prepared=Path("prepared"))
     run = ["bundle", "run", name, *ARGUMENTS]
     subprocess.run(medseg(*run, "--bundles", "whole"), check=True, capture_output=True)
 

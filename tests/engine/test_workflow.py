@@ -151,6 +151,8 @@ def test_weights_are_a_plain_state_dict(bundle: Bundle):
         ({"train::trainer::max_epoch": 3}, "Did you mean 'train::trainer::max_epochs'"),
         ({"loss_name": "dise"}, "unknown loss 'dise'. Did you mean 'dice'"),
         ({"model_arguments": {"width": 3}}, "model 'unet': .*width.*it takes"),
+        ({"augment_name": "noise-leaking"}, "augment_name of .* is 'vanilla': .* compose another bundle"),
+        ({"preprocess": ["clahe"]}, "preprocess of .* is .*: .* compose another bundle"),
         ({"optimizer::lr": "$1/0"}, "configs.*ZeroDivisionError"),
         ({"split": "nosuch"}, "nosuch"),
         ({"repeat": 9}, "repeat"),

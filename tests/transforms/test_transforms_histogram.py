@@ -214,3 +214,9 @@ def test_more_channels_are_taken_one_by_one():
 def test_wrong_arguments_are_named(arguments, reason):
     with pytest.raises(MedsegError, match=reason):
         transforms.build("clahe", arguments)
+
+
+def test_a_clip_limit_beyond_all_bins_clips_nothing():
+    plane = np.random.default_rng(2).integers(0, 256, (512, 512)).astype(np.uint8)
+    free = histogram.clahe_plane(plane, 0, 255, 256, (8, 8))
+    np.testing.assert_array_equal(histogram.clahe_plane(plane, 0, 255, 1e9, (8, 8)), free)

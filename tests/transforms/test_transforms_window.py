@@ -158,6 +158,8 @@ def test_the_result_can_be_deeper(to, type_, top):
         ({"default": "ful"}, "unknown default of window 'ful'. Did you mean 'full'"),
         ({"to": "uint9"}, "unknown output type of window 'uint9'"),
         ({"function": "sigmoid"}, "unknown VOI LUT Function"),
+        ({"to": ["uint8"]}, "unknown output type of window"),
+        ({"function": ["LINEAR"]}, "unknown VOI LUT Function"),
         ({"index": -1}, "window: index must be a whole number from 0 on; it is -1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def frames(path: Path) -> int:
     Raises:
         FileFault: it is no DICOM image.
     """
-    return read_layout(open_header(path)).frames
+    return _opened(path)[1].frames
 
 
 def read_picture(path: Path, channels: int, frame: int = 0) -> Picture:
@@ -46,8 +47,22 @@ def read_picture(path: Path, channels: int, frame: int = 0) -> Picture:
     Raises:
         FileFault: the file is missing, no DICOM image, broken, or of a kind that is not read.
     """
+    return picture_of(*_opened(path), channels, frame)
+
+
+def _opened(path: Path) -> tuple[Header, Layout]:
+    """The header of a file, kept for its next frame: it describes all frames and takes long to read if many."""
+    path = Path(path)
+    if not path.is_file():
+        open_header(path)  # which says so
+    status = path.stat()
+    return _kept(path, (status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _kept(path: Path, stamp: tuple[int, int]) -> tuple[Header, Layout]:
     header = open_header(path)
-    return picture_of(header, read_layout(header), channels, frame)
+    return header, read_layout(header)
 
 
 def picture_of(header: Header, layout: Layout, channels: int, frame: int) -> Picture:
