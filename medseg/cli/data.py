@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,8 @@ import click
 
 from medseg.cli.options import prepared_option
 from medseg.cli.output import emit, format_option
+from medseg.cli.preview import preview
+from medseg.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,59 +263,6 @@ def parse_fractions(text: str) -> tuple[float, float, float]:
     return training, validation, testing
 
 
-@data.command()
-@click.argument("dataset")
-@click.option("--augment", default="all", show_default=True, help="Augmentations, joined by '-'.")
-@click.option("--preprocess", default="", help="Preprocessing steps before them, joined by '-'.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As of 'bundle create'.")
-@click.option("--cases", type=click.IntRange(1), default=4, show_default=True, help="Images to show.")
-@click.option("--seed", type=click.IntRange(0), default=42, show_default=True, help="Seed of the transforms.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="The picture: .png, .svg or .pdf.  [default: preview-DATASET-AUGMENT.png]",
-)
-@click.option(
-    "--data",
-    "folder",
-    type=click.Path(path_type=Path),
-    help="Folder of the data set, if it is not yet indexed.",
-)
-@prepared_option
-def preview(
-    dataset: str,
-    augment: str,
-    preprocess: str,
-    settings: tuple[str, ...],
-    cases: int,
-    seed: int,
-    output: Path | None,
-    folder: Path | None,
-    prepared: Path,
-) -> None:
-    """Draw a contact sheet of DATASET: each image beside each transform, the mask outlined.
-
-    \b
-    medseg data preview phantom --augment filter
-    medseg data preview my_ct --preprocess window --set 'preprocess_arguments={window: {center: 40, width: 400}}'
-    """
-    from medseg.bundle.settings import settings_from
-    from medseg.cli.bundle import parse_settings
-    from medseg.data.preview import preview as draw
-    from medseg.data.store import open_index
-    from medseg.transforms.steps import build_steps
-
-    chosen = settings_from(parse_settings(settings))
-    names = preprocess.split("-") if preprocess else []
-    steps = build_steps(names, chosen.preprocess_arguments, chosen.image_size)
-    with progress_bar(f"reading {dataset}") as progress:
-        index = open_index(dataset, folder, prepared, progress)
-    path = output or Path(f"preview-{dataset}-{augment}.png")
-    draw(index, steps, augment, path, cases=cases, seed=seed, arguments=chosen.augment_arguments)
-    click.echo(path)
-
-
 def split_table(made: Splits) -> pd.DataFrame:
     """One row per repeat: images and groups of each part."""
     import pandas as pd
@@ -328,16 +275,4 @@ def split_table(made: Splits) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error for a loop that tells how much is done; nothing where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done, total: None
-        return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+data.add_command(preview)

@@ -28,7 +28,7 @@ def info(files: tuple[Path, ...], fmt: str) -> None:
     """
     import pandas as pd
 
-    from medseg.cli.data import progress_bar
+    from medseg.cli.progress import progress_bar
     from medseg.data.dicom.summary import COLUMNS, summarize_all
 
     with progress_bar("reading headers") as progress:
@@ -88,7 +88,7 @@ def convert(
     """
     import pandas as pd
 
-    from medseg.cli.data import progress_bar
+    from medseg.cli.progress import progress_bar
     from medseg.data.dicom.conversion import COLUMNS, Display
     from medseg.data.dicom.conversion import convert as convert_all
 

@@ -229,7 +229,12 @@ def loader(
         rank: number of this process.
         world_size: number of processes.
         pin_memory: put batches in page-locked memory, for a part in the host's memory that trains on a GPU.
+
+    Raises:
+        MedsegError: a number is not possible.
     """
+    if workers is not None and workers < 0:
+        raise MedsegError(f"workers is {workers}; give 0 or more")
     sampler = BatchSampler(len(part), batch_size, shuffle, seed, drop_last, rank, world_size)
     on_host = part.device.type == "cpu"
     if workers is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.bundle.open import Bundle
+from medseg.bundle.settings import SHARED_KNOBS
 from medseg.bundle.verify import references, walk
 from medseg.engine.record import now, read_run
 from medseg.errors import MedsegError, unknown
@@ -261,7 +262,7 @@ def release(root: str) -> None:
     """
     bundle = Bundle(Path(root))
     runs = {name: read_run(bundle.root / "repeats" / name) for name in bundle.finished()}
-    runs = {name: run for name, run in runs.items() if "best_val_dice" in run}
+    runs = {name: run for name, run in runs.items() if "best_val_dice" in run and _fits(bundle, run)}
     if not runs:
         return
     best = max(runs, key=lambda name: runs[name]["best_val_dice"])
@@ -271,6 +272,14 @@ def release(root: str) -> None:
     kept = {key: runs[best].get(key) for key in ("facts", "best_val_dice", "best_epoch", "test", "tags")}
     with atomic_write(bundle.root / "models" / "model.json") as file:
         json.dump({"repeat": best, **kept}, file, indent=2)
+
+
+def _fits(bundle: Bundle, run: dict[str, Any]) -> bool:
+    """Whether a run kept the knobs that inference goes by; another one's weights would be used wrongly."""
+    train, changed = bundle.read("train"), dict(run.get("overrides", {}))
+    if isinstance(changed.get("image_size"), int):
+        changed["image_size"] = [changed["image_size"]] * 2
+    return all(changed[key] == train.get(key) for key in SHARED_KNOBS if key in changed)
 
 
 def _show(values: dict[str, Any]) -> str:

@@ -284,6 +284,11 @@ def test_ranks_share_the_samples(world):
     assert sorted(i for sampler in validation for batch in sampler for i in batch) == list(range(10))
 
 
+def test_a_number_of_workers_below_none_is_refused(mine):
+    with pytest.raises(MedsegError, match="workers is -1; give 0 or more"):
+        loader(prepare("mine", None, mine, image_size=16).part("training"), 4, workers=-1)
+
+
 def test_wrong_batches_say_so():
     for arguments, message in (
         ({"size": 0, "batch_size": 1}, "0 samples"),

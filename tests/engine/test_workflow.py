@@ -130,6 +130,13 @@ def test_the_repeat_with_the_best_validation_dice_is_released(bundle: Bundle):
     assert released == (bundle.run_folder(kept["repeat"]) / "model.pt").read_bytes()
 
 
+def test_a_repeat_of_another_size_is_not_released(bundle: Bundle):
+    workflow.run(bundle, options(repeat=0, overrides={"image_size": 16, "epochs": 1}))
+    assert not (bundle.root / "models" / "model.pt").exists()
+    workflow.run(bundle, options(repeat=1, overrides={"image_size": 32, "epochs": 1}))
+    assert json.loads((bundle.root / "models" / "model.json").read_text())["repeat"] == "1"
+
+
 def test_other_splits_keep_folders_of_their_own(bundle: Bundle):
     workflow.run(bundle, options())
     folder = workflow.run(bundle, options(split="kfold5", repeat=1))
