@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medseg.cli.options import prepared_option
+from medseg.cli.options import prepared_option, source_option
 from medseg.cli.output import emit, format_option
 from medseg.cli.preview import preview
 from medseg.cli.progress import progress_bar
@@ -194,12 +194,7 @@ def fault_table(faults: Any) -> pd.DataFrame:
     "--test-on", metavar="DATASET", help="The data set that an external split tests on, indexed before."
 )
 @click.option("--name", help="Name of the split, if not the usual one.")
-@click.option(
-    "--data",
-    "folder",
-    type=click.Path(path_type=Path),
-    help="Folder of the data set, if it is not yet indexed.",
-)
+@source_option
 @prepared_option
 @format_option
 def split(

@@ -15,3 +15,9 @@ prepared_option: Callable[[Any], Any] = click.option(
     show_default=True,
     help="Folder of indexes, splits and decoded arrays.",
 )
+source_option: Callable[[Any], Any] = click.option(
+    "--data",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the data set, if it is not yet indexed.",
+)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.options import prepared_option
+from medseg.cli.options import prepared_option, source_option
 from medseg.cli.progress import progress_bar
 
 
@@ -23,12 +23,7 @@ from medseg.cli.progress import progress_bar
     type=click.Path(path_type=Path),
     help="The picture: .png, .svg or .pdf.  [default: preview-DATASET-AUGMENT.png]",
 )
-@click.option(
-    "--data",
-    "folder",
-    type=click.Path(path_type=Path),
-    help="Folder of the data set, if it is not yet indexed.",
-)
+@source_option
 @prepared_option
 def preview(
     dataset: str,
