@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from medseg import models
+from medseg.errors import MedsegError
 from medseg.losses import LOSSES
 from medseg.metrics import overlap
+from medseg.models import MODELS
 
 BENCH = Path(__file__).resolve().parents[1] / "scripts" / "bench"
 TOY = ["--rounds", "2", "--images", "20", "--size", "32"]
@@ -138,3 +142,119 @@ def test_tracking_refuses_a_store_that_lacks_an_epoch_or_holds_another_value() -
     for held in (lacking, wrong):
         with pytest.raises(SystemExit, match="log_metric: its store does not hold the curves of 3 epochs"):
             bench["check"]({"medseg": curves(), "log_metric": held}, 3)
+
+
+def test_models_give_a_row_for_every_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--small", "--size", "32", "--batch", "2", "--rounds", "2", "--device", "cpu"]
+    with pytest.raises(SystemExit) as stopped:
+        run("models", tmp_path, "--models", "unet", "unett", *options)
+    assert str(stopped.value).startswith("unknown model 'unett'. Did you mean 'unet'?")
+    result = json.loads((tmp_path / "result.json").read_text())
+    rows = result["results"]
+    names = [("unet", "forward", "medseg"), ("unet", "training", "medseg")]
+    assert [(row["model"], row["part"], row["way"]) for row in rows] == names
+    network = models.build("unet", in_channels=3, out_channels=1, **MODELS["unet"].facts["small"])
+    for row in rows:
+        assert well_formed(row) and row["ratio"] == 1 and row["ms"] > 0
+        assert row["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert 0 <= rows[0]["MiB"] <= rows[1]["MiB"]
+    assert result["settings"]["size"] == 32
+    printed = capsys.readouterr().out.splitlines()
+    assert [tuple(line.split()[:3]) for line in printed] == names
+
+
+def test_models_leave_out_one_that_fails_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = runpy.run_path(str(BENCH / "models.py"))
+    job = {
+        "model": "unet",
+        "way": "medseg",
+        "size": 18,
+        "batch": 2,
+        "rounds": 1,
+        "device": "cpu",
+        "small": True,
+    }
+    with pytest.raises(MedsegError, match="unet needs sides divisible by 4; got 18x18"):
+        bench["measure"](job)
+    failed = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback\nMedsegError: no such luck\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(SystemExit, match=r"^unet \(medseg\): MedsegError: no such luck$"):
+        bench["main"](["--models", "unet", "--device", "cpu"])
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("unet", 31_113_217),
+        ("unetplusplus", 9_119_332),
+        ("deeplabv3", 39_633_729),
+        ("deeplabv3plus", 26_677_585),
+    ],
+)
+def test_models_are_timed_against_networks_of_the_same_kind(model: str, parameters: int) -> None:
+    bench = runpy.run_path(str(BENCH / "models.py"))
+    label, _ = bench["EQUIVALENTS"][model]
+    with torch.device("meta"):
+        networks = {way: bench["builder"](model, way, False)() for way in ("medseg", label)}
+        bench["check"](model, networks, torch.zeros(2, 3, 64, 64))
+    assert sum(parameter.numel() for parameter in networks[label].parameters()) == parameters
+    assert sum(parameter.numel() for parameter in networks["medseg"].parameters()) == pytest.approx(
+        parameters, rel=0.01
+    )
+
+
+def test_models_refuse_networks_that_are_not_of_the_same_kind() -> None:
+    check = runpy.run_path(str(BENCH / "models.py"))["check"]
+
+    class Twice(torch.nn.Conv2d):
+        def forward(self, images: torch.Tensor) -> Any:
+            logits = super().forward(images)
+            return (logits, logits) if self.training else logits
+
+    images = torch.zeros(2, 3, 8, 8)
+    medseg = torch.nn.Conv2d(3, 1, 1)
+    check("model", {"medseg": medseg, "other": torch.nn.Conv2d(3, 1, 3, padding=1)}, images)
+    with pytest.raises(SystemExit, match=r"model: other gives logits of the shape \(2, 2, 8, 8\)"):
+        check("model", {"medseg": medseg, "other": torch.nn.Conv2d(3, 2, 1)}, images)
+    with pytest.raises(SystemExit, match="numbers of outputs differ: {'medseg': 1, 'other': 2}"):
+        check("model", {"medseg": medseg, "other": Twice(3, 1, 1)}, images)
+
+
+def test_models_take_turns_in_a_mode_of_their_own() -> None:
+    bench = runpy.run_path(str(BENCH / "models.py"))
+    calls: list[tuple[str, bool, bool]] = []
+
+    class Watched(torch.nn.Conv2d):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            calls.append((self.name, self.training, torch.is_grad_enabled()))
+            return super().forward(images)
+
+    networks = {name: Watched(3, 1, 1) for name in ("medseg", "other")}
+    for name, network in networks.items():
+        network.name = name
+    for number in (0, 1):
+        spent = bench["one_round"](number, networks, torch.zeros(2, 3, 8, 8))
+        assert all(spent[part].keys() == {"medseg", "other"} for part in ("forward", "training"))
+    turns = [["medseg", "other"], ["other", "medseg"]]
+    assert calls == [(name, mode, mode) for turn in turns for mode in (False, True) for name in turn]
+    assert all(network.weight.grad is not None for network in networks.values())
+
+
+def test_models_memory_is_that_of_the_network_and_the_pass() -> None:
+    bench = runpy.run_path(str(BENCH / "models.py"))
+    if not bench["STATUS"].exists():
+        pytest.skip("only Linux forgets a peak")
+
+    class Wide(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(16 * 2**20))  # 64 MiB
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return (
+                images[:1, :1] * (self.weight * 2).mean()
+            )  # 64 MiB more, and as much again for each gradient
+
+    _, peaks = bench["memory"](Wide, torch.zeros(2, 3, 8, 8))
+    assert 120 < peaks["forward"] < 160
+    assert peaks["training"] > peaks["forward"] + 50

@@ -19,6 +19,7 @@ from medseg.bundle.settings import SHARED_KNOBS, Settings
 from medseg.errors import MedsegError
 from medseg.losses import LOSSES
 from medseg.models import MODELS
+from medseg.models import build as build_model
 from medseg.transforms.steps import build_steps
 
 if TYPE_CHECKING:  # Python 3.10 lacks the module
@@ -64,6 +65,8 @@ def check_parts(choice: Choice, settings: Settings, facts: dict[str, Any]) -> No
     """Raise if a name or argument is unknown, or the model cannot take images of that size."""
     import torch
 
+    from medseg.models.transfer import parameter_groups
+
     steps = build_steps(choice.preprocess, settings.preprocess_arguments, settings.image_size)
     steps.check_channels(facts["channels"])
     names, protocol = parse_augment(choice.augment)
@@ -72,7 +75,13 @@ def check_parts(choice: Choice, settings: Settings, facts: dict[str, Any]) -> No
     LOSSES.build(choice.loss, settings.loss_arguments)
     with torch.device("meta"):
         channels = {"in_channels": facts["channels"], "out_channels": len(facts["labels"])}
-        network = MODELS.build(choice.model, settings.model_arguments, **channels)
+        more = {"frozen_stages": settings.frozen_stages, **channels}
+        network = build_model(choice.model, settings.model_arguments, **more)
+    parameter_groups(network, settings.learning_rate, settings.layer_decay)
+    if pretrained(choice, settings) and not MODELS[choice.model].facts.get("pretrained"):
+        raise MedsegError(f"{choice.model} has no pre-trained backbone; use --set pretrained=false")
+    if settings.batch_size == 1 and not MODELS[choice.model].facts.get("batch_of_one", True):
+        raise MedsegError(f"{choice.model} cannot train on batches of one image; set batch_size to 2 or more")
     divisor = getattr(network, "divisor", 1)
     if any(side < divisor or side % divisor for side in settings.image_size):
         height, width = (f"{side}" for side in settings.image_size)
@@ -106,6 +115,13 @@ def _text(path: Traversable) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def pretrained(choice: Choice, settings: Settings) -> bool | str:
+    """What a bundle's backbone begins with: as set, else the published weights where there are some."""
+    if settings.pretrained is None:
+        return bool(MODELS[choice.model].facts.get("pretrained"))
+    return settings.pretrained
+
+
 def _knobs(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "bundle_name": choice.name,
@@ -117,6 +133,7 @@ def _knobs(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[st
         "channels": facts["channels"],
         "classes": len(facts["labels"]),
         **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
+        "pretrained": pretrained(choice, settings),
     }
 
 

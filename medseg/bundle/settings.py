@@ -18,6 +18,8 @@ SHARED_KNOBS = (
     "preprocess",
     "preprocess_arguments",
 )
+#: numbers that may be 0
+FROM_ZERO = ("seed", "frozen_stages")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Settings:
         learning_rate: Adam's.
         patience: epochs without a better validation Dice before training stops.
         seed: of weights, order and dropout.
+        pretrained: True begins with the published weights of the model's backbone, downloaded; a path with those in a
+            local file or folder; False with random ones. None is as published: True where there is such a backbone.
+        pretrained_data: what a local file of weights was trained on, as its owner declares.
+        frozen_stages: how many stages of the backbone, from the image on, do not learn.
+        layer_decay: factor of the learning rate from each stage of the backbone to the one before it.
         model_arguments: the model's own parameters where they differ from its defaults, such as ``widths``.
         loss_arguments: the loss's own, such as Tversky's ``alpha``.
         preprocess_arguments: those of each transform by its name, such as ``{window: {center: 40, width: 400}}``.
@@ -43,6 +50,10 @@ class Settings:
     learning_rate: float = 1e-3
     patience: int = 40
     seed: int = 42
+    pretrained: bool | str | None = None
+    pretrained_data: str = ""
+    frozen_stages: int = 0
+    layer_decay: float = 1.0
     model_arguments: dict[str, Any] = field(default_factory=dict)
     loss_arguments: dict[str, Any] = field(default_factory=dict)
     preprocess_arguments: dict[str, Any] = field(default_factory=dict)
@@ -64,22 +75,27 @@ def settings_from(values: dict[str, Any]) -> Settings:
     for name, value in values.items():
         if name not in kinds:
             raise unknown("setting", name, kinds)
-        if kinds[name] is tuple:
+        if name == "pretrained":
+            if not isinstance(value, (bool, str)) or value == "":
+                raise MedsegError(f"pretrained={value!r}: give true, false, or a file or folder of weights")
+        elif kinds[name] is str:
+            values[name] = str(value)
+        elif kinds[name] is tuple:
             values[name] = _pair(value)
         elif kinds[name] is dict:
             if not isinstance(value, dict):
                 raise MedsegError(f"{name}={value!r}: give a mapping such as {{widths: [8, 16]}}")
         elif not _fits(name, value, kinds[name]):
-            allowed = "0 or more" if name == "seed" else "above 0"
+            allowed = "0 or more" if name in FROM_ZERO else "above 0"
             raise MedsegError(f"{name}={value!r}: give a number ({kinds[name].__name__}) {allowed}")
     return Settings(**values)
 
 
 def _fits(name: str, value: Any, kind: type) -> bool:
-    """Whether a number is of the setting's type and range; a seed may be 0."""
+    """Whether a number is of the setting's type and range."""
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
         return False
-    return value >= 0 if name == "seed" else 0 < value < math.inf
+    return value >= 0 if name in FROM_ZERO else 0 < value < math.inf
 
 
 def _pair(value: Any) -> tuple[int, int]:

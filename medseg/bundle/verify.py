@@ -270,6 +270,7 @@ def _forward_faults(bundle: Bundle) -> list[Fault]:
 
     parser = ConfigParser(bundle.read("train"))
     parser["device"] = torch.device("cpu")
+    parser["pretrained"] = False  # a check must not download
     parser["bundle_root"] = str(bundle.root)
     built: dict[str, Any] = {}
     faults = []

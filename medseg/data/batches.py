@@ -146,7 +146,8 @@ class BatchSampler(Sampler[list[int]]):
 
     Args:
         size: number of samples.
-        batch_size: samples per batch; the last batch may be smaller.
+        batch_size: samples per batch; the last batch may be smaller. When shuffling, a sample that would be left over
+            alone joins the batch before: networks with image pooling cannot train on one image.
         shuffle: draw a new order in each epoch, see ``set_epoch``.
         seed: of the orders.
         drop_last: leave a smaller last batch out.
@@ -189,7 +190,9 @@ class BatchSampler(Sampler[list[int]]):
         return len(range(self.rank, self.size, self.world_size))
 
     def __len__(self) -> int:
-        return self._share // self.batch_size if self.drop_last else -(-self._share // self.batch_size)
+        whole, over = divmod(self._share, self.batch_size)
+        alone = over == 1 and whole > 0 and self.shuffle
+        return whole if self.drop_last or alone else whole + (over > 0)
 
     def order(self) -> np.ndarray:
         """The indices of this process in the order of the epoch."""
@@ -200,8 +203,11 @@ class BatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self.order()
-        for batch in range(len(self)):
-            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        ends = [self.batch_size * (batch + 1) for batch in range(len(self))]
+        if not self.drop_last:
+            ends[-1] = len(order)
+        for begin, end in zip([0, *ends], ends, strict=False):
+            chosen = order[begin:end]
             yield Batch(chosen.tolist(), self.epoch)
 
 

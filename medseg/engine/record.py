@@ -16,6 +16,7 @@ from torch import nn
 from medseg import __version__
 from medseg.augmentations.protocol import leaks
 from medseg.engine import tracking
+from medseg.models import provenance
 from medseg.results import atomic_write, write_csv
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,9 @@ class RunRecord:
         self.experiment = experiment
         self.active = active
         self.curves: list[dict[str, float]] = []
+        self._weights = provenance(network) if network is not None else []
         self._tags = _tags(samples, network, device) | leak_tags(self.facts)
+        self._tags |= weight_tags(self._weights)
         self._last_sent = time.monotonic()
         self._warned = False
 
@@ -92,7 +95,7 @@ class RunRecord:
 
     def _base(self) -> dict[str, Any]:
         facts = {"name": self.name, "facts": self.facts, "settings": self.settings}
-        return {**facts, "tags": self._tags, "experiment": self.experiment}
+        return {**facts, "tags": self._tags, "weights": self._weights, "experiment": self.experiment}
 
     def add_epoch(self, values: dict[str, float]) -> None:
         """Keep the values of one epoch; they reach the disk with ``save_curves``."""
@@ -159,6 +162,19 @@ def _tags(samples: Any, network: nn.Module | None, device: torch.device | None) 
 def leak_tags(facts: dict[str, Any]) -> dict[str, str]:
     """What marks a run whose test images were trained on as copies."""
     return {"leaking": "true"} if leaks(str(facts.get("augment", ""))) else {}
+
+
+def weight_tags(weights: list[dict[str, str]]) -> dict[str, str]:
+    """What the network began with: ``pretrained`` is ``none`` for random weights, else their names and more.
+
+    >>> weight_tags([])
+    {'pretrained': 'none'}
+    """
+    if not weights:
+        return {"pretrained": "none"}
+    keys = {"pretrained": "weights", "pretrained_source": "source", "pretrained_sha256": "sha256"}
+    keys |= {"pretrained_data": "trained_on"}
+    return {tag: " + ".join(record[key] for record in weights) for tag, key in keys.items()}
 
 
 def code_version() -> str:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: what a run cannot change of its bundle: names that mark leaks, and what prediction must repeat
 FIXED = ("augment_name", "preprocess", "preprocess_arguments")
+#: an evaluation loads the run's own weights, and needs neither hub nor file for those that it began with
+TRAINED = {"pretrained": False}
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def run(bundle: Bundle, options: Options, *, resume: bool = False, overwrite: bo
     if not trained:
         _remember(folder, before, options.overrides)
         _guarded(bundle, folder, ("train",), {**options.as_config(bundle), "resume": resume})
-    _guarded(bundle, folder, ("train", "evaluate"), options.as_config(bundle))
+    _guarded(bundle, folder, ("train", "evaluate"), {**options.as_config(bundle), **TRAINED})
     return folder
 
 
@@ -125,7 +127,7 @@ def evaluate(bundle: Bundle, options: Options) -> Path:
             f"{folder}: not trained yet (no model.pt); run 'medseg bundle run {bundle.name}' first"
         )
     trained_with = read_run(folder).get("overrides", {})
-    config = {**options.as_config(bundle), **trained_with, **options.overrides}
+    config = {**options.as_config(bundle), **trained_with, **options.overrides, **TRAINED}
     _guarded(bundle, folder, ("train", "evaluate"), config)
     return folder
 
@@ -269,7 +271,10 @@ def release(root: str) -> None:
     weights = (bundle.root / "repeats" / best / "model.pt").read_bytes()
     with atomic_write(bundle.root / "models" / "model.pt", "wb") as file:
         file.write(weights)
-    kept = {key: runs[best].get(key) for key in ("facts", "best_val_dice", "best_epoch", "test", "tags")}
+    kept = {
+        key: runs[best].get(key)
+        for key in ("facts", "best_val_dice", "best_epoch", "test", "weights", "tags")
+    }
     with atomic_write(bundle.root / "models" / "model.json") as file:
         json.dump({"repeat": best, **kept}, file, indent=2)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medseg.errors import MedsegError
 
 NORMALIZATIONS = ("batch", None)
+ReLU = partial(nn.ReLU, inplace=True)
 
 
 def double_convolution(
@@ -89,3 +92,35 @@ def nearest(height: int, width: int, divisor: int) -> str:
     if min(small) == 0:
         return f"the nearest is {larger}"
     return f"the nearest are {small[0]}x{small[1]} and {larger}"
+
+
+def convolution(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    activation: Callable[[], nn.Module] | None = ReLU,
+) -> nn.Sequential:
+    """A padded convolution without bias, batch normalisation, and an activation (if any)."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=groups,
+            bias=False,
+        ),
+        nn.BatchNorm2d(out_channels),
+    ]
+    return nn.Sequential(*layers, *([activation()] if activation else []))
+
+
+def resize(maps: Tensor, size: list[int], align_corners: bool = False) -> Tensor:
+    """Maps stretched to a height and width by bilinear interpolation."""
+    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=align_corners)

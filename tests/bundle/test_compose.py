@@ -68,10 +68,10 @@ def test_every_setting_is_a_line_of_the_config(project: Path, tmp_path: Path) ->
         1e-5,
         5,
         0,
-        {"widths": [2, 4], "dropout": 0.25},
-        {"smooth": 1e-5},
-        {"gaussian": {"sigma": 2.0}},
-        {"filter": {"prob": 0.5}},
+        model_arguments={"widths": [2, 4], "dropout": 0.25},
+        loss_arguments={"smooth": 1e-5},
+        preprocess_arguments={"gaussian": {"sigma": 2.0}},
+        augment_arguments={"filter": {"prob": 0.5}},
     )
     choice = Choice("discs", "unet", "dice", "filter", ("gaussian",))
     made = compose(choice, tmp_path, settings, prepared=project / "prepared")
@@ -83,6 +83,10 @@ def test_every_setting_is_a_line_of_the_config(project: Path, tmp_path: Path) ->
         "learning_rate": 1e-5,
         "patience": 5,
         "seed": 0,
+        "pretrained": False,
+        "pretrained_data": "",
+        "frozen_stages": 0,
+        "layer_decay": 1.0,
         "model_arguments": {"widths": [2, 4], "dropout": 0.25},
         "loss_arguments": {"smooth": 1e-5},
         "preprocess_arguments": {"gaussian": {"sigma": 2.0}},
@@ -309,3 +313,54 @@ def test_the_readme_says_what_the_network_gets(project: Path, tmp_path: Path) ->
             Choice("discs", "unet", "dice", preprocess=steps), tmp_path, prepared=project / "prepared"
         )
         assert words in texts(made)["docs/README.md"]
+
+
+def emcad(**changes: object) -> Settings:
+    return Settings(image_size=(32, 32), model_arguments={"backbone": "pvt_v2_b0.in1k"}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [({}, True), ({"pretrained": False}, False), ({"pretrained": "weights"}, "weights")],
+)
+def test_a_backbone_begins_with_its_published_weights_unless_told(
+    project: Path, tmp_path: Path, changes: dict, kept: object
+) -> None:
+    choice = Choice("discs", "emcad", "dice")
+    made = compose(choice, tmp_path, emcad(**changes), prepared=project / "prepared")
+    assert made.read("train")["pretrained"] == kept
+    assert "pretrained" not in made.read("inference")["network_def"]
+    assert verify(made) == [], "which neither downloads nor looks for a file"
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("unet", {"pretrained": True}, "unet has no pre-trained backbone; use --set pretrained=false"),
+        ("unet", {"frozen_stages": 1}, "cannot freeze these of unet; it has no backbone with stages"),
+        ("unet", {"layer_decay": 0.5}, "no backbone with stages; leave it at 1"),
+        ("emcad", {"frozen_stages": 5}, "cannot freeze these of emcad; its backbone has 4 stages"),
+        ("emcad", {"layer_decay": 2.0}, "layer_decay=2.0: give a number above 0 and at most 1"),
+        ("deeplabv3", {"batch_size": 1}, "deeplabv3 cannot train on batches of one image"),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused(
+    project: Path, tmp_path: Path, model: str, changes: dict, message: str
+) -> None:
+    with pytest.raises(MedsegError, match=message):
+        compose(Choice("discs", model, "dice"), tmp_path, Settings(**changes), prepared=project / "prepared")
+    assert not list(tmp_path.glob("*__*"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"pretrained": 3}, "pretrained=3: give true, false, or a file or folder of weights"),
+        ({"pretrained": ""}, "pretrained='': give true, false"),
+        ({"frozen_stages": -1}, r"frozen_stages=-1: give a number \(int\) 0 or more"),
+        ({"layer_decay": 0}, r"layer_decay=0: give a number \(float\) above 0"),
+    ],
+)
+def test_settings_of_transfer_learning_are_checked(value: dict, message: str) -> None:
+    with pytest.raises(MedsegError, match=message):
+        settings_from(value)

@@ -136,7 +136,7 @@ def test_output_weights_of_plain_and_wrapped_networks() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return self.module(images)
 
-    assert models.output_weights(build(widths=(4, 8))) == [1.0]
+    assert models.output_weights(build(widths=(4, 8))) == {(0,): 1.0}
     deep = models.build("unetplusplus", in_channels=3, out_channels=1, widths=(2, 2, 2, 2))
-    assert models.output_weights(deep) == [1.0, 1.0, 1.0]
-    assert models.output_weights(Wrapped(deep)) == [1.0, 1.0, 1.0]
+    assert models.output_weights(deep) == {(0,): 1.0, (1,): 1.0, (2,): 1.0}
+    assert models.output_weights(Wrapped(deep)) == {(0,): 1.0, (1,): 1.0, (2,): 1.0}

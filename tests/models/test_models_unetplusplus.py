@@ -91,7 +91,7 @@ def test_without_deep_supervision_there_is_one_map_from_the_last_node() -> None:
     deep_weights["heads.0.bias"] = deep.heads[1].bias
     network.load_state_dict(deep_weights)
     images = torch.randn(1, 3, 8, 8)
-    assert models.output_weights(network) == [1.0]
+    assert models.output_weights(network) == {(0,): 1.0}
     logits = network.train()(images)
     assert isinstance(logits, torch.Tensor)
     torch.testing.assert_close(logits, deep.train()(images)[1])
