@@ -17,6 +17,12 @@ from medseg.models._blocks import check_arguments, check_sides, double_convoluti
     divisor=16,
     cam_layer="bottom",
     deep_supervision=False,
+    scriptable=True,
+    small={"widths": [4, 8, 16]},
+    parameters=31_037_633,
+    macs=36_878_155_776,
+    published_parameters=31_037_633,
+    published_macs=36_878_155_776,
     paper="arXiv:1505.04597",
     licence="written from the paper",
 )
@@ -27,9 +33,9 @@ class UNet(nn.Module):
     that halves the channels leads up, where the level's encoder features are concatenated; a 1x1 convolution
     gives the logits. Weights start as in the paper (He). Two things differ from 2015: convolutions are
     padded, so that the logits have the input's size, and batch normalisation, a later habit, is on by
-    default. ``normalization=None`` gives the paper's
-    layers: 31,031,745 parameters for three channels in and one out, against 31,037,633 with batch
-    normalisation.
+    default. ``normalization=None`` gives the paper's layers: 31,031,745 parameters for three channels in and
+    one out, against 31,037,633 with batch normalisation; the published figures compared with are those of
+    that padded, normalised form.
 
     Args:
         in_channels: channels of the image.

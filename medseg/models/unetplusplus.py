@@ -60,6 +60,12 @@ def mean_of_probabilities(maps: Tensor) -> Tensor:
     divisor=16,
     cam_layer="bottom",
     deep_supervision=True,
+    scriptable=True,
+    small={"widths": [4, 8, 16]},
+    parameters=9_042_276,
+    macs=22_811_213_824,
+    published_parameters=9_042_276,
+    published_macs=22_811_213_824,
     paper="arXiv:1807.10165",
     licence="written from the paper; the authors' code is non-commercial",
 )
