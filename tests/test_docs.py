@@ -118,8 +118,33 @@ def test_the_model_of_the_page_works(add: Any) -> None:
     added = add("docs/extending/add_a_model.md", MODELS)
     network = MODELS.build(added["name"], in_channels=3, out_channels=2)
     assert network(torch.zeros(2, 3, 8, 12)).shape == (2, 2, 8, 12)
-    assert network.get_submodule(added["entry"].facts["cam_layer"]) is network.features
-    assert set(added["entry"].facts) >= set(MODELS["unet"].facts)
+    facts = added["entry"].facts
+    assert network.get_submodule(facts["cam_layer"]) is network.features
+    assert set(facts) == {name for name in MODELS["unet"].facts if not name.startswith("published_")}
+    # 3x3x3 to 16 and 16 to 1, with biases; as many products for each of 224 x 224 pixels, without
+    assert (facts["parameters"], facts["macs"]) == ((27 + 1) * 16 + 17, (27 * 16 + 16) * 224**2)
+    assert MODELS.build(added["name"], facts["small"], in_channels=3, out_channels=1).head.in_channels == 4
+
+
+def test_every_fact_of_a_model_is_explained() -> None:
+    page = (ROOT / "docs/extending/add_a_model.md").read_text("utf-8")
+    explained = {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert explained >= {name for entry in MODELS for name in entry.facts}
+
+
+def test_the_models_page_compares_sizes_with_the_published_ones(html: Path) -> None:
+    text = (html / "generated" / "models.html").read_text(encoding="utf-8")
+    row = re.search(r"<tr[^>]*>(?:(?!</tr>).)*31\.04 M.*?</tr>", text, re.DOTALL)
+    cells = [
+        re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td>(.*?)</td>", row[0], re.DOTALL)
+    ]
+    assert cells[:5] == ["unet", "31.04 M", "31.04 M", "36.88 G", "36.88 G"]
+    assert cells[6:] == ["one", "arXiv:1505.04597", "written from the paper"]
+    assert "31,037,633" in text and "{widths:" in text
 
 
 def test_the_data_set_of_the_page_works(add: Any, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from docutils import nodes
 
 from medseg.augmentations import AUGMENTATIONS
@@ -41,17 +43,74 @@ def heading(text: str, line: str) -> str:
 
 
 def overview(room: Registry) -> str:
-    """A table of names and summaries, each name a link to its section."""
-    rows = [f"   * - :ref:`{e.name} <{anchor(e)}>`\n     - {first_sentence(e)}" for e in room]
+    """A table of names and summaries, each name a link to its section; of models, one of sizes besides."""
+    rows = [[reference(e), first_sentence(e)] for e in room]
+    summaries = table({"name": 25, "what it is": 75}, rows)
+    if room is not MODELS:
+        return summaries
+    sizes = (
+        "With the default arguments, for one colour image of 224 x 224 pixels and one class. A MAC is one"
+        " multiplication and addition, in convolutions and matrix products; the published figures were"
+        " measured on the authors' own code, or on the closest that runs."
+    )
+    return f"{summaries}\n\n{sizes}\n\n{sizes_of(room)}"
+
+
+def sizes_of(room: Registry) -> str:
+    """The table of models: size and work, ours and the authors', and what to know before choosing one."""
+    columns = {
+        "name": 14,
+        "parameters": 9,
+        "published": 9,
+        "MACs": 8,
+        "published MACs": 9,
+        "backbone": 12,
+        "outputs in training": 9,
+        "paper": 14,
+        "licence": 16,
+    }
+    rows = []
+    for entry in room:
+        known = entry.facts
+        rows.append(
+            [
+                reference(entry),
+                rounded(known["parameters"], 1e6, "M"),
+                rounded(known.get("published_parameters"), 1e6, "M"),
+                rounded(known["macs"], 1e9, "G"),
+                rounded(known.get("published_macs"), 1e9, "G"),
+                known.get("backbone", ""),
+                "several" if known["deep_supervision"] else "one",
+                linked(known["paper"]),
+                known["licence"],
+            ]
+        )
+    return table(columns, rows)
+
+
+def table(columns: dict[str, int], rows: list[list[str]]) -> str:
+    """A table from columns and their widths in per cent, and a cell for each."""
     head = [
         ".. list-table::",
         "   :header-rows: 1",
-        "   :widths: 25 75",
+        f"   :widths: {' '.join(map(str, columns.values()))}",
         "",
-        "   * - name",
-        "     - what it is",
     ]
-    return "\n".join([*head, *rows])
+    lines = [
+        f"   {' ' if index else '*'} - {text}".rstrip()
+        for row in [list(columns), *rows]
+        for index, text in enumerate(row)
+    ]
+    return "\n".join([*head, *lines])
+
+
+def rounded(number: float | None, unit: float, letter: str) -> str:
+    return "" if number is None else f"{number / unit:.4g} {letter}"
+
+
+def reference(entry: Entry) -> str:
+    """A link to a component's section."""
+    return f":ref:`{entry.name} <{anchor(entry)}>`"
 
 
 def first_sentence(entry: Entry) -> str:
@@ -78,7 +137,11 @@ def component(entry: Entry) -> str:
 def known_facts(entry: Entry) -> dict[str, Any]:
     """The facts of registration; of a data set, those of its spec."""
     if not entry.build.__module__.startswith("medseg.data."):
-        return {name.replace("_", " "): value for name, value in entry.facts.items()}
+        names = {
+            name: name.replace("_", " ").replace("cam ", "CAM ").replace("macs", "MACs")
+            for name in entry.facts
+        }
+        return {names[name]: value for name, value in entry.facts.items()}
     spec: DatasetSpec = entry.build()
     return {
         "title": spec.title,
@@ -94,10 +157,24 @@ def known_facts(entry: Entry) -> dict[str, Any]:
 
 
 def facts(known: dict[str, Any]) -> str:
-    shown = {name: ", ".join(map(str, v)) if isinstance(v, (tuple, list)) else v for name, v in known.items()}
-    return "\n".join(
-        f":{name}: {linked(str(value))}" for name, value in shown.items() if value not in ("", None)
-    )
+    """A field list of the facts that are known."""
+    shown = {name: readable(value) for name, value in known.items()}
+    return "\n".join(f":{name}: {linked(text)}" for name, text in shown.items() if text)
+
+
+def readable(value: Any) -> str:
+    """A fact in words: yes or no, thousands parted, several values with commas, arguments as a bundle has them."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return (
+            f"``{yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).strip()}``"
+        )
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(str, value))
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value:,}"
+    return "" if value is None else str(value)
 
 
 def linked(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import shutil
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -53,12 +55,56 @@ def augmentations(fmt: str) -> None:
 @click.command()
 @format_option
 def models(fmt: str) -> None:
-    """List the models, with their parameters for a colour image and one class."""
+    """List the models: size, work, backbone, paper and licence.
+
+    Parameters and multiply-accumulates (MACs) are those of a model with its default arguments, for one colour
+    image of 224 x 224 pixels and one class. csv and json have the exact numbers and all facts.
+    """
     from medseg.models import MODELS
 
-    frame = table(MODELS)
-    frame.insert(2, "parameters", [parameters(entry) for entry in MODELS])
-    emit(frame, fmt)
+    if fmt in ("csv", "json"):
+        emit(table(MODELS).convert_dtypes(), fmt)
+    elif fmt == "md":
+        emit(overview(MODELS, "licence"), fmt)
+    else:
+        emit(overview(MODELS), fmt, title="Models, for one colour image of 224 x 224 and one class")
+        click.echo(f"Licences:\n{licences(MODELS)}")
+
+
+def overview(room: Registry, *more: str) -> pd.DataFrame:
+    """The models with rounded numbers, narrow enough for a terminal of 80 columns.
+
+    Args:
+        room: the registry of models.
+        more: further facts as columns.
+    """
+    import pandas as pd
+
+    columns = ("backbone", "paper", *more)
+    return pd.DataFrame(
+        {
+            "name": entry.name,
+            "parameters": rounded(entry.facts["parameters"] / 1e6, "M"),
+            "MACs": rounded(entry.facts["macs"] / 1e9, "G"),
+            **{column: entry.facts.get(column, "") for column in columns},
+        }
+        for entry in room
+    )
+
+
+def rounded(number: float, unit: str) -> str:
+    """A number with one decimal, flush right; a small one with as many as it takes."""
+    return f"{number:5.1f} {unit}" if number >= 0.1 else f"{number:.1g} {unit}"
+
+
+def licences(room: Registry) -> str:
+    """What is said of the models' licences, each note once, with the models that it holds for."""
+    notes: dict[str, list[str]] = {}
+    for entry in room:
+        notes.setdefault(entry.facts["licence"], []).append(entry.name)
+    width = shutil.get_terminal_size().columns
+    lines = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+    return "\n".join(click.wrap_text(line, width, "  ", "    ") for line in lines)
 
 
 def table(room: Registry) -> pd.DataFrame:
@@ -71,16 +117,15 @@ def table(room: Registry) -> pd.DataFrame:
 
 
 def _facts(entry: Entry) -> dict[str, object]:
-    return {
-        name: " + ".join(map(str, value)) if isinstance(value, tuple) else value
-        for name, value in entry.facts.items()
-    }
+    return {name: _plain(value) for name, value in entry.facts.items()}
 
 
-def parameters(entry: Entry) -> int:
-    """The parameters of a model for three channels in and one out, counted without making its weights."""
-    import torch
+def _plain(value: Any) -> Any:
+    """A fact as a cell: several values with a plus between them, arguments as ``--set`` takes them."""
+    if isinstance(value, (tuple, list)):
+        return " + ".join(map(str, value))
+    if isinstance(value, dict):
+        import yaml
 
-    with torch.device("meta"):
-        network = entry.build(in_channels=3, out_channels=1)
-    return sum(parameter.numel() for parameter in network.parameters())
+        return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+    return value

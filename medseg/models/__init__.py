@@ -6,8 +6,9 @@ default arguments; a built network has it as an attribute), ``cam_layer`` (the s
 maps look at), ``deep_supervision``, ``scriptable`` (else TorchScript traces it), ``batch_of_one`` (False where
 training needs two images), ``backbone`` and ``pretrained`` (the names of its published weights), ``small``
 (arguments of a version to try things with), ``parameters`` and ``macs`` (multiply-accumulates) for one colour image of
-224 x 224 and one class, ``published_parameters`` and ``published_macs`` (measured on the authors' code), ``paper`` and
-``licence`` (of the original code; nothing of it is copied).
+224 x 224 and one class, ``published_parameters`` and ``published_macs`` (measured on the authors' code), ``deviates`` (why
+those differ, where they do), ``starts_at_zero`` (where the published start gives logits of zero), ``paper`` and ``licence``
+(of the original code; nothing of it is copied).
 """
 
 from __future__ import annotations

@@ -20,17 +20,25 @@ from medseg.engine.device import amp_dtype, place, prepare_batch
 from medseg.engine.handlers import Curves
 from medseg.engine.record import read_run
 from medseg.engine.workflow import Options
+from medseg.losses import WeightedOutputs
 from medseg.losses import build as build_loss
+from medseg.models import MODELS as MODEL_ROOM
 from medseg.models import build as build_model
+from medseg.models import output_weights
 
 pytestmark = pytest.mark.cuda
 
-MODELS = ("unet", "unetplusplus")
+MODELS = tuple(MODEL_ROOM.names("segmentation"))
 WIDTHS = {"widths": [8, 16, 32]}
 
 
+def small(name: str) -> dict[str, Any]:
+    """Arguments of a model's small version; the U-Nets' is wide enough to learn something."""
+    return WIDTHS if name in ("unet", "unetplusplus") else MODEL_ROOM[name].facts["small"]
+
+
 def network(name: str) -> nn.Module:
-    return build_model(name, WIDTHS, in_channels=1, out_channels=1)
+    return build_model(name, small(name), in_channels=1, out_channels=1)
 
 
 @pytest.fixture
@@ -86,7 +94,9 @@ def test_logits_equal_the_cpu(name: str, device: torch.device) -> None:
     with torch.no_grad():
         expected = model(image)
         on_gpu = place(model, device)(image.to(device, memory_format=torch.channels_last)).cpu()
-    torch.testing.assert_close(on_gpu, expected, rtol=1e-3, atol=1e-4)
+    # before training the logits of a network of many blocks may be millions
+    scale = max(1.0, expected.abs().max().item())
+    torch.testing.assert_close(on_gpu, expected, rtol=1e-3, atol=1e-4 * scale)
 
 
 def test_bfloat16_is_chosen_where_the_gpu_has_it() -> None:
@@ -97,17 +107,18 @@ def test_bfloat16_is_chosen_where_the_gpu_has_it() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", MODELS)
 def test_mixed_precision_stays_finite_and_learns(name: str, dtype: torch.dtype, device: torch.device) -> None:
-    model, loss = place(network(name), device), build_loss("dice_bce")
+    model = place(network(name), device)
+    loss = WeightedOutputs(build_loss("dice_bce"), output_weights(model))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     scaler = torch.amp.GradScaler("cuda", enabled=dtype == torch.float16, init_scale=256.0)
-    image = torch.rand(8, 1, 64, 64, device=device)
-    label = (image > 0.8).to(torch.uint8)
+    # squares, which networks with a coarse last map can draw too
+    image = torch.rand(8, 1, 2, 2, device=device).repeat_interleave(32, 2).repeat_interleave(32, 3)
+    label = (image > 0.6).to(torch.uint8)
     losses = []
     for _ in range(40):
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda", dtype=dtype):
-            outputs = model(image)
-            value = sum(loss(o, label) for o in (outputs if isinstance(outputs, tuple) else (outputs,)))
+            value = loss(model(image), label)
         scaler.scale(value).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -154,7 +165,7 @@ def test_taking_a_resident_batch_does_not_wait_for_the_gpu(workspace: Path, devi
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_training_step_does_not_wait_for_the_gpu(workspace: Path, device: torch.device, model: str) -> None:
-    settings = Settings(image_size=(32, 32), epochs=2, batch_size=4, model_arguments=WIDTHS)
+    settings = Settings(image_size=(64, 64), epochs=2, batch_size=4, model_arguments=small(model))
     choice = Choice("discs", model, "dice_bce")
     get = opened(compose(choice, Path("bundles"), settings, prepared=Path("prepared")), device)
     trainer, evaluator = get("train::trainer"), get("validate::evaluator")
