@@ -75,6 +75,7 @@ class Check:
             "training_tiny": lambda step: self.training(step, ["8", "16", "32"]),
             "training_full": lambda step: self.training(step, ["64", "128", "256", "512", "1024"]),
             "epochs": self.epochs,
+            "models": self.models,
             "real": self.real,
         }
         self.write()
@@ -176,6 +177,15 @@ class Check:
         words = [BENCH / "epochs.py", *size, "--device", self.arguments.device, "--json", file]
         self.python(step, *words, rows=file)
 
+    def models(self, step: Step) -> None:
+        """The same of every model, fewer epochs of fewer images, mixed precision alone."""
+        file = self.scratch / "models.json"
+        size = ["--models", "all", "--epochs", "3", "--images", "160", "--amp-only"]
+        if self.small:
+            size = ["--models", "resunetplusplus", "--epochs", "1", "--images", "30", "--size", "32"]
+        words = [BENCH / "epochs.py", *size, "--device", self.arguments.device, "--json", file]
+        self.python(step, *words, rows=file)
+
     def real(self, step: Step) -> None:
         """U-Net on one set of real images, for as many epochs as fit into the time that is left."""
         if self.arguments.data is None:
@@ -255,7 +265,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT") or "gpu-check"), metavar="DIR")
     parser.add_argument("--python", default=sys.executable, help="which has torch; this one by default")
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: the same at toy size")
     names = [step.name for step in plan()]
     parser.add_argument("--steps", type=lambda text: text.split(","), help=f"only these of {','.join(names)}")

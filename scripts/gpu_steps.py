@@ -45,10 +45,11 @@ def plan() -> list[Step]:
     return [
         Step("install", "Packages installed from wheels", 90),
         Step("environment", "Machine", 60),
-        Step("tests", "CUDA tests", 150),
+        Step("tests", "CUDA tests", 240),
         Step("training_tiny", "Training loop, tiny U-Net (8, 16, 32)", 100),
         Step("training_full", "Training loop, the full U-Net (64 to 1024)", 110),
         Step("epochs", "The study's settings (224 x 224, batch 8)", 110),
+        Step("models", "Every model at the study's settings, mixed precision", 180),
         Step("real", "Real images, the study's settings", 600),
     ]
 

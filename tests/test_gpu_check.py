@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
-STEPS = ["install", "environment", "tests", "training_tiny", "training_full", "epochs", "real"]
+STEPS = ["install", "environment", "tests", "training_tiny", "training_full", "epochs", "models", "real"]
 
 
 def module(name: str) -> ModuleType:
@@ -37,7 +37,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict, str]:
     out = tmp_path_factory.mktemp("out")
     words = ["--device", "cpu", "--out", str(out), "--data", str(tmp_path_factory.mktemp("empty"))]
     words += ["--python", sys.executable, "--minutes", "30"]
-    words += ["--steps", "environment,tests,epochs,real"]
+    words += ["--steps", "environment,tests,epochs,models,real"]
     command = [str(SCRIPTS / "gpu-check"), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert sorted(path.name for path in out.iterdir()) == ["gpu-check.json", "gpu-check.md"], done.stderr
@@ -66,6 +66,7 @@ def test_the_figures_of_each_step_are_there(reports) -> None:
     rows = {step["name"]: step["rows"] for step in report["steps"]}
     assert {"card", "torch", "mlflow", "medseg"} <= {row["what"] for row in rows["environment"]}
     assert text.startswith(f"# medseg on {report['card']}\n") and report["card"].startswith("none (CPU")
+    assert rows["models"][0]["model"] == "resunetplusplus" and rows["models"][0]["images_per_s"] > 0
     assert rows["epochs"][0]["model"] == "unet" and rows["epochs"][0]["images_per_s"] > 0
     assert len(rows["tests"]) > 5 and {row["result"] for row in rows["tests"]} <= {"passed", "skipped"}
 

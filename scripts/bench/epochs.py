@@ -1,10 +1,11 @@
 """Seconds per epoch and peak memory of the study's settings, with and without mixed precision.
 
-    python scripts/bench/epochs.py [--device cuda] [--models unet unetplusplus] [--json FILE]
+    python scripts/bench/epochs.py [--device cuda] [--models unet unetplusplus | all] [--amp-only] [--json FILE]
 
 Each model trains as a composed bundle on drawn RGB images (224 x 224, batch 8), 60 % of them training and 20 %
 validation. An epoch is training and validation; the figure is the median of the epochs after the first, which
 warms kernels. Memory is the most that torch had allocated on the GPU, the resident images included.
+Backbones begin at random, which costs the same and needs no network.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from medseg.bundle.compose import compose
 from medseg.bundle.open import Bundle
 from medseg.bundle.settings import Settings
 from medseg.engine.workflow import Options
+from medseg.models import MODELS
 
 
 def train(bundle: Bundle, folder: Path, device: torch.device, amp: bool) -> tuple[list[float], int, int]:
@@ -65,6 +67,13 @@ def measure(bundle: Bundle, folder: Path, device: torch.device, amp: bool) -> di
     }
 
 
+def precisions(device: torch.device, amp_only: bool) -> tuple[bool, ...]:
+    """With mixed precision or not: the CPU has none."""
+    if device.type != "cuda":
+        return (False,)
+    return (True,) if amp_only else (True, False)
+
+
 def main() -> None:
     """Measure, print each row as it comes, and keep the JSON up to date with it."""
     parser = argparse.ArgumentParser(
@@ -72,6 +81,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--models", nargs="+", default=["unet", "unetplusplus"])
+    parser.add_argument("--amp-only", action="store_true", help="not without mixed precision")
     parser.add_argument("--widths", type=int, nargs="+", help="instead of each model's own")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--images", type=int, default=400)
@@ -82,15 +92,18 @@ def main() -> None:
     device = torch.device(arguments.device)
     size = (arguments.size, arguments.size)
     widths = {"widths": arguments.widths} if arguments.widths else {}
-    settings = Settings(image_size=size, batch_size=BATCH, epochs=arguments.epochs, model_arguments=widths)
+    settings = Settings(
+        image_size=size, batch_size=BATCH, epochs=arguments.epochs, model_arguments=widths, pretrained=False
+    )
+    models = MODELS.names("segmentation") if arguments.models == ["all"] else arguments.models
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         draw_and_index(folder, arguments.images, arguments.size)
-        for model in arguments.models:
+        for model in models:
             choice = Choice("bench", model, "dice_bce")
             bundle = compose(choice, folder / "bundles", settings, prepared=folder / "prepared")
-            for amp in (True, False) if device.type == "cuda" else (False,):
+            for amp in precisions(device, arguments.amp_only):
                 rows.append(measure(bundle, folder, device, amp))
                 print(rows[-1], flush=True)
                 if arguments.json:
