@@ -18,7 +18,7 @@ from medseg.bundle.open import Bundle
 from medseg.bundle.settings import SHARED_KNOBS, Settings
 from medseg.errors import MedsegError
 from medseg.losses import LOSSES
-from medseg.models import MODELS
+from medseg.models import MODELS, check_pretrained
 from medseg.models import build as build_model
 from medseg.transforms.steps import build_steps
 
@@ -78,8 +78,7 @@ def check_parts(choice: Choice, settings: Settings, facts: dict[str, Any]) -> No
         more = {"frozen_stages": settings.frozen_stages, **channels}
         network = build_model(choice.model, settings.model_arguments, **more)
     parameter_groups(network, settings.learning_rate, settings.layer_decay)
-    if pretrained(choice, settings) and not MODELS[choice.model].facts.get("pretrained"):
-        raise MedsegError(f"{choice.model} has no pre-trained backbone; use --set pretrained=false")
+    check_pretrained(choice.model, pretrained(choice, settings), settings.pretrained_data)
     if settings.batch_size == 1 and not MODELS[choice.model].facts.get("batch_of_one", True):
         raise MedsegError(f"{choice.model} cannot train on batches of one image; set batch_size to 2 or more")
     divisor = getattr(network, "divisor", 1)

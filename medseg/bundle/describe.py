@@ -25,6 +25,8 @@ PROTOCOL_WORDS = {
     "augment-then-split": "**leaking**: one copy of every image per transform, made before splitting, so that "
     "copies of test images were trained on; every score is too good, for comparison only",
 }
+#: what the models with a backbone are built of
+BACKBONES = ("timm", "torchvision", "segmentation-models-pytorch")
 SCHEMA = "meta_schema_20240725.json"
 SCHEMA_URL = f"https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/{SCHEMA}"
 
@@ -68,7 +70,8 @@ def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[
     height, width = settings.image_size
     tensor = {"type": "image", "format": "magnitude", "dtype": "float32", "spatial_shape": [height, width]}
     protocol = parse_augment(choice.augment)[1]
-    packages = ("monai", "torch", "numpy", "pytorch-ignite", "mlflow", "pandas", "pillow")
+    packages: tuple[str, ...] = ("monai", "torch", "numpy", "pytorch-ignite", "mlflow", "pandas", "pillow")
+    packages += BACKBONES if MODELS[choice.model].facts.get("backbone") else ()
     return {
         "schema": SCHEMA_URL,
         "version": "0.1.0",
@@ -148,6 +151,20 @@ def _augmentation(choice: Choice) -> str:
     return f"`{names}`, {PROTOCOL_WORDS[protocol]}"
 
 
+def _begins(choice: Choice, settings: Settings) -> str:
+    """What the network's weights are before training, in words."""
+    weights = MODELS[choice.model].facts.get("pretrained", ())
+    if not weights or settings.pretrained is False:
+        return "random weights"
+    from medseg.models._pretrained import terms_of
+
+    names = " and ".join(f"`{name}`" for name in weights)
+    if isinstance(settings.pretrained, str):
+        return f"weights of its backbone from a local file, in the form of {names}"
+    terms = " and ".join(terms_of(name) or "its publisher's terms" for name in weights)
+    return f"the published weights of its backbone, {names}, under {terms}"
+
+
 def readme(template: str, choice: Choice, settings: Settings, facts: dict[str, Any]) -> str:
     height, width = settings.image_size
     return Template(template).substitute(
@@ -158,6 +175,7 @@ def readme(template: str, choice: Choice, settings: Settings, facts: dict[str, A
         dataset_description=facts["description"],
         model=choice.model,
         model_summary=MODELS[choice.model].summary,
+        begins=_begins(choice, settings),
         loss=choice.loss,
         loss_summary=LOSSES[choice.loss].summary,
         augment=_augmentation(choice),

@@ -79,7 +79,7 @@ def settings_from(values: dict[str, Any]) -> Settings:
             if not isinstance(value, (bool, str)) or value == "":
                 raise MedsegError(f"pretrained={value!r}: give true, false, or a file or folder of weights")
         elif kinds[name] is str:
-            values[name] = str(value)
+            values[name] = "" if value is None else str(value)
         elif kinds[name] is tuple:
             values[name] = _pair(value)
         elif kinds[name] is dict:

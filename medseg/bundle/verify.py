@@ -16,7 +16,7 @@ from medseg.bundle.open import CONFIGS, Bundle
 from medseg.bundle.settings import SHARED_KNOBS
 from medseg.errors import MedsegError, unknown
 from medseg.losses import LOSSES
-from medseg.models import MODELS
+from medseg.models import MODELS, check_pretrained
 from medseg.transforms import TRANSFORMS
 from medseg.transforms.steps import build_steps
 
@@ -160,7 +160,7 @@ def _name_faults(file: str, content: dict[str, Any]) -> Iterator[Fault]:
 
 
 def _argument_faults(file: str, content: dict[str, Any], before: list[Fault]) -> Iterator[Fault]:
-    """Steps and augmentations of known names that cannot be built as the config says."""
+    """Steps, weights and augmentations of known names that cannot be had as the config says."""
     named = {fault.key for fault in before}
     if not {"preprocess", "image_size"} & named and "preprocess" in content and "image_size" in content:
         size = content["image_size"]
@@ -169,6 +169,11 @@ def _argument_faults(file: str, content: dict[str, Any], before: list[Fault]) ->
             build_steps(content["preprocess"], given, size).check_channels(content.get("channels", 3))
         except MedsegError as error:
             yield Fault(file, "preprocess", str(error))
+    if "model_name" not in named and "pretrained" in content:
+        try:
+            check_pretrained(content["model_name"], content["pretrained"], content.get("pretrained_data", ""))
+        except MedsegError as error:
+            yield Fault(file, "pretrained", str(error))
     if "augment_name" not in named and "augment_name" in content:
         names, protocol = parse_augment(str(content["augment_name"]))
         try:

@@ -21,7 +21,11 @@ COMMANDS = {
     "metrics": ("medseg.cli.rooms", "metrics", "List the metrics."),
     "transforms": ("medseg.cli.rooms", "transforms", "List the preprocessing steps."),
     "augmentations": ("medseg.cli.rooms", "augmentations", "List the augmentations."),
-    "models": ("medseg.cli.rooms", "models", "List the models, with size, cost, backbone, paper and licence."),
+    "models": (
+        "medseg.cli.rooms",
+        "models",
+        "List the models, with size, cost, backbone, paper and licence.",
+    ),
 }
 
 

@@ -136,8 +136,9 @@ class Checkpoints:
         engine.add_event_handler(Events.COMPLETED, self._complete)
 
     def _start(self, engine: Trainer) -> None:
-        self.record.start()
-        if self.resume and self.path.is_file():
+        going_on = self.resume and self.path.is_file()
+        self.record.start(going_on=going_on)
+        if going_on:
             self._load(engine)
 
     def _epoch(self, engine: Trainer) -> None:

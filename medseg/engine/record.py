@@ -63,7 +63,6 @@ class RunRecord:
         self.curves: list[dict[str, float]] = []
         self._weights = provenance(network) if network is not None else []
         self._tags = _tags(samples, network, device) | leak_tags(self.facts)
-        self._tags |= weight_tags(self._weights)
         self._last_sent = time.monotonic()
         self._warned = False
 
@@ -79,9 +78,12 @@ class RunRecord:
         """``run.json`` as it stands; empty when there is none."""
         return read_run(self.folder)
 
-    def start(self) -> None:
-        """Write ``run.json`` for a run that begins or goes on."""
-        began = self.read().get("started") or now()
+    def start(self, *, going_on: bool = False) -> None:
+        """Write ``run.json`` for a run that begins, or goes on and keeps what is known of its weights."""
+        before = self.read()
+        if going_on:
+            self._weights = before.get("weights", self._weights)
+        began = before.get("started") or now()
         self.update(**self._base(), status="running", started=began)
 
     def update(self, **changes: Any) -> None:
@@ -95,7 +97,8 @@ class RunRecord:
 
     def _base(self) -> dict[str, Any]:
         facts = {"name": self.name, "facts": self.facts, "settings": self.settings}
-        return {**facts, "tags": self._tags, "weights": self._weights, "experiment": self.experiment}
+        tags = self._tags | weight_tags(self._weights)
+        return {**facts, "tags": tags, "weights": self._weights, "experiment": self.experiment}
 
     def add_epoch(self, values: dict[str, float]) -> None:
         """Keep the values of one epoch; they reach the disk with ``save_curves``."""

@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import os
+import shutil
+import tempfile
 import time
 from datetime import datetime
 from functools import lru_cache
@@ -23,6 +25,8 @@ MAX_METRICS = 1000
 MAX_PARAMS = 100
 #: what a run leaves as artifacts beside its configs
 ARTIFACTS = ("cases.csv", "curves.csv", "cases.png", "run.json")
+#: settings that may hold a path: where files lie is nobody's business on a shared server
+PLACES = ("pretrained", "bundle_root", "ckpt_dir", "dataset_dir", "prepared_dir", "run_dir", "tracking_uri")
 #: before a test metric's name; MLflow draws one section for each word before a slash
 TEST = "test/"
 #: the unit behind a final metric's name, so that a column of numbers explains itself
@@ -211,14 +215,43 @@ def _send_results(client: MlflowClient, run_id: str, folder: Path, run: dict[str
     note = (LEAKING if run["tags"].get("leaking") else "") + NOTE
     tags = [RunTag("mlflow.note.content", note.format(**run))] if "best_val_dice" in run else []
     client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in final.items()], tags=tags)
-    for name in ARTIFACTS:
-        if (folder / name).is_file():
-            client.log_artifact(run_id, str(folder / name))
-    configs = folder.parents[1] / "configs"
-    if configs.is_dir():
-        client.log_artifacts(run_id, str(configs), "configs")
+    with tempfile.TemporaryDirectory() as place:
+        _copy_artifacts(folder, Path(place))
+        client.log_artifacts(run_id, place)
     status = "FINISHED" if run["status"] == "done" else "FAILED"
     client.set_terminated(run_id, status, _milliseconds(run.get("ended")))
+
+
+def _copy_artifacts(folder: Path, place: Path) -> None:
+    """What of a run's files goes to a store: all but the folders of this machine."""
+    for name in ARTIFACTS:
+        if (folder / name).is_file():
+            shutil.copy(folder / name, place)
+    configs = folder.parents[1] / "configs"
+    if configs.is_dir():
+        shutil.copytree(configs, place / "configs")
+    run, config = place / "run.json", place / "configs" / "train.yaml"
+    content = _read_json(run)
+    content["overrides"] = {key: _nameless(key, v) for key, v in content.get("overrides", {}).items()}
+    run.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if config.is_file():
+        lines = config.read_text(encoding="utf-8").splitlines(keepends=True)
+        config.write_text("".join(map(_nameless_line, lines)), encoding="utf-8")
+
+
+def _nameless(key: str, value: Any) -> Any:
+    """A setting without the folder that a path in it is in."""
+    return Path(value).name if key in PLACES and isinstance(value, str) else value
+
+
+def _nameless_line(line: str) -> str:
+    """A line of a config with a path of ``pretrained`` cut to its last part."""
+    import yaml
+
+    if not line.startswith("pretrained: "):
+        return line
+    value = _nameless("pretrained", yaml.safe_load(line)["pretrained"])
+    return f"pretrained: {json.dumps(value)}\n"
 
 
 def _unit(metric: str) -> str:

@@ -15,13 +15,14 @@ from medseg.bundle.settings import SHARED_KNOBS
 from medseg.bundle.verify import references, walk
 from medseg.engine.record import now, read_run
 from medseg.errors import MedsegError, unknown
+from medseg.models import check_pretrained
 from medseg.results import atomic_write
 
 log = logging.getLogger(__name__)
 
 #: what a run cannot change of its bundle: names that mark leaks, and what prediction must repeat
 FIXED = ("augment_name", "preprocess", "preprocess_arguments")
-#: an evaluation loads the run's own weights, and needs neither hub nor file for those that it began with
+#: an evaluation or a resumed run loads its own weights, and needs neither hub nor file for those that it began with
 TRAINED = {"pretrained": False}
 
 
@@ -108,7 +109,9 @@ def run(bundle: Bundle, options: Options, *, resume: bool = False, overwrite: bo
     trained = "best_val_dice" in before and (folder / "model.pt").is_file()
     if not trained:
         _remember(folder, before, options.overrides)
-        _guarded(bundle, folder, ("train",), {**options.as_config(bundle), "resume": resume})
+        # a checkpoint has all weights: those that the run began with need not be there any more
+        going_on = TRAINED if resume and (folder / "resume.pt").is_file() else {}
+        _guarded(bundle, folder, ("train",), {**options.as_config(bundle), **going_on, "resume": resume})
     _guarded(bundle, folder, ("train", "evaluate"), {**options.as_config(bundle), **TRAINED})
     return folder
 
@@ -231,6 +234,10 @@ def check_overrides(bundle: Bundle, overrides: dict[str, Any]) -> None:
                 f"{key} of {bundle.name} is {train.get(key)!r}: its metadata, its model and inference.yaml go by that;"
                 " compose another bundle for another one (medseg bundle create)"
             )
+    if {"pretrained", "pretrained_data"} & overrides.keys():
+        # what the bundle's own weights were trained on says nothing of others
+        start = {**train, "pretrained_data": "", **overrides}
+        check_pretrained(start["model_name"], start["pretrained"], start["pretrained_data"] or "")
 
 
 def _nearest(key: str, known: set[str]) -> list[str]:

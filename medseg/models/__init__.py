@@ -6,9 +6,9 @@ default arguments; a built network has it as an attribute), ``cam_layer`` (the s
 maps look at), ``deep_supervision``, ``scriptable`` (else TorchScript traces it), ``batch_of_one`` (False where
 training needs two images), ``backbone`` and ``pretrained`` (the names of its published weights), ``small``
 (arguments of a version to try things with), ``parameters`` and ``macs`` (multiply-accumulates) for one colour image of
-224 x 224 and one class, ``published_parameters`` and ``published_macs`` (measured on the authors' code), ``deviates`` (why
-those differ, where they do), ``starts_at_zero`` (where the published start gives logits of zero), ``paper`` and ``licence``
-(of the original code; nothing of it is copied).
+224 x 224 and one class, ``published_parameters`` and ``published_macs`` (measured on the authors' code), ``deviates``
+(why those differ, where they do), ``starts_at_zero`` (where the published start gives logits of zero), ``paper`` and
+``licence`` (of the original code; nothing of it is copied).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def build(
         arguments: the model's own arguments, as a config holds them.
         pretrained: True begins with the published weights of its backbone, from the hub; a path with those in a local
             file or folder; False with random ones.
+        pretrained_data: what a local file of weights was trained on, as its owner declares.
         frozen_stages: how many stages of the backbone, from the image on, do not learn.
         more: ``in_channels``, ``out_channels``, and further arguments; they win.
 
@@ -48,9 +49,8 @@ def build(
     from medseg.models._pretrained import declare
     from medseg.models.transfer import freeze
 
-    if pretrained:
-        if not MODELS[name].facts.get("pretrained"):
-            raise MedsegError(f"{name} has no pre-trained backbone; use --set pretrained=false")
+    if pretrained is not False:
+        check_pretrained(name, pretrained)
         more["pretrained"] = pretrained
     if (arguments or {}).get("pretrained"):
         raise MedsegError(
@@ -60,6 +60,27 @@ def build(
     if pretrained_data and isinstance(pretrained, str):
         declare(network, pretrained_data)
     return freeze(network, frozen_stages, name)
+
+
+def check_pretrained(name: str, pretrained: object, pretrained_data: str = "") -> None:
+    """Raise if a model cannot begin with such weights, or what they were trained on is not the user's to declare.
+
+    Args:
+        name: the registered name.
+        pretrained: as for ``build``.
+        pretrained_data: likewise; only for local weights.
+
+    Raises:
+        MedsegError: what is wrong with them.
+    """
+    if not isinstance(pretrained, (bool, str)) or pretrained == "":
+        raise MedsegError(f"pretrained={pretrained!r}: give true, false, or a file or folder of weights")
+    if pretrained and not MODELS[name].facts.get("pretrained"):
+        raise MedsegError(f"{name} has no pre-trained backbone; use --set pretrained=false")
+    if pretrained_data and not isinstance(pretrained, str):
+        raise MedsegError(
+            f"pretrained_data={pretrained_data!r} tells of local weights; give their file or folder as pretrained too"
+        )
 
 
 def output_weights(network: Any) -> dict[tuple[int, ...], float]:

@@ -111,9 +111,11 @@ def _names(value: str | Sequence[str]) -> list[str]:
 
 
 def _stages(network: nn.Module) -> tuple[tuple[str, ...], ...]:
-    """The submodules up to each map that timm's feature network returns; one by one where it does not say."""
+    """The submodules up to each map that timm's feature network returns, by its return layers or else its hooks."""
     children = [name for name, _ in network.named_children()]
-    returned: Any = getattr(network, "return_layers", children)
+    info: Any = network.feature_info
+    hooked = {_flat(name, network).partition(".")[0] for name in info.module_name()}
+    returned: Any = getattr(network, "return_layers", hooked)
     stages: list[tuple[str, ...]] = []
     now: list[str] = []
     for name in children:

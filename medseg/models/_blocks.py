@@ -84,6 +84,29 @@ def check_sides(model: str, images: Tensor, divisor: int) -> None:
         raise MedsegError(f"{model} needs sides divisible by {divisor}; got {height}x{width}; {sizes}")
 
 
+def check_batch(model: str, images: Tensor, pooling: nn.Module) -> None:
+    """Refuse to train on one image, of whose mean a batch normalisation cannot learn anything.
+
+    Nothing is checked while the network is traced or compiled. Batch normalisation over several processes
+    (``nn.SyncBatchNorm``) counts their images itself.
+
+    Args:
+        model: the model's name, for messages.
+        images: the batch.
+        pooling: the branch with the image's mean.
+
+    Raises:
+        MedsegError: the batch has one image and the branch normalises by the batch.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_compiling() or len(images) > 1:
+        return
+    if any(isinstance(layer, nn.BatchNorm2d) and layer.training for layer in pooling.modules()):
+        raise MedsegError(
+            f"{model} cannot train on a batch of one image, since it normalises the image's mean over the batch; "
+            "use batches of two or more"
+        )
+
+
 def nearest(height: int, width: int, divisor: int) -> str:
     """The nearest sizes that are divisible, in words: the next smaller, if any, and the next larger."""
     small = [side // divisor * divisor for side in (height, width)]

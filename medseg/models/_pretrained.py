@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,25 +57,28 @@ def load_weights(
     """
     if pretrained is False:
         return
-    state, path = (
-        _downloaded(weights, model) if pretrained is True else _local(weights, str(pretrained), model)
-    )
+    path = _downloaded(weights, model) if pretrained is True else _local(weights, str(pretrained), model)
+    state = _read(path, model)
     state = convert(state) if convert else state
     _adapt_channels(network, state, f"{first}.weight", f"{path.name} for {weights}")
     own = network.state_dict()
     _check_fit(own, state, f"{model}: {path.name} does not hold {weights}", tuple(unused))
     network.load_state_dict({key: state.get(key, value) for key, value in own.items()})
-    terms = next((text for start, text in TERMS.items() if weights.startswith(start)), "")
+    terms = terms_of(weights)
     if terms:
         log.warning("%s: the weights %s are under %s", model, weights, terms)
-    declared = TRAINED_ON.get(weights.rpartition("_")[2].rpartition(".")[2], "as its publisher says")
     network.provenance = {
         "weights": weights,
         "source": repository(weights) if pretrained is True else f"file {path.name}",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "trained_on": declared if pretrained is True else "undeclared",
+        "trained_on": trained_on(weights) if pretrained is True else "undeclared",
         "terms": terms or "as the publisher says",
     }
+
+
+def terms_of(weights: str) -> str:
+    """The terms of weights that go beyond those of the code that loads them; empty where there are none."""
+    return next((text for start, text in TERMS.items() if weights.startswith(start)), "")
 
 
 def repository(weights: str) -> str:
@@ -86,25 +90,36 @@ def repository(weights: str) -> str:
     return f"{'smp-hub' if weights.startswith(MIX_TRANSFORMER) else 'timm'}/{weights}"
 
 
-def _downloaded(weights: str, model: str) -> tuple[State, Path]:
-    from huggingface_hub import hf_hub_download
-    from timm.models import load_state_dict_from_hf
+def trained_on(weights: str) -> str:
+    """What the hub's weights were trained on, if their tag names one known data set and no tuning after another.
 
-    name, file = repository(weights), "model.safetensors"
+    >>> trained_on("resnet50.tv_in1k"), trained_on("resnet50.fb_swsl_ig1b_ft_in1k")
+    ('ImageNet-1k', 'as its publisher says')
+    """
+    parts = weights.rpartition(".")[2].split("_")
+    several = {"ft", "jft"} & set(parts)
+    return "as its publisher says" if several else TRAINED_ON.get(parts[-1], "as its publisher says")
+
+
+def _downloaded(weights: str, model: str) -> Path:
+    """The hub's file in the cache of ``huggingface_hub``, downloaded if it is not there."""
+    from huggingface_hub import hf_hub_download
+
+    name, told = repository(weights), logging.getLogger("huggingface_hub")
+    level = told.level
     try:
-        state = load_state_dict_from_hf(name, file, weights_only=True)
-        return state, Path(hf_hub_download(name, file, local_files_only=True))
+        told.setLevel(logging.ERROR)  # of every attempt that fails it warns; one line says it all
+        return Path(hf_hub_download(name, "model.safetensors"))
     except Exception as error:  # the hub raises errors of many libraries
-        reason = " ".join(str(error).split())[:160]
         raise MedsegError(
-            f"{model}: its weights {name} cannot be downloaded ({reason}); give a file or folder"
+            f"{model}: its weights {name} cannot be downloaded ({_reason(error)}); give a file or folder"
             f" (--set pretrained=FOLDER) or begin from random weights (--set pretrained=false)"
         ) from error
+    finally:
+        told.setLevel(level)
 
 
-def _local(weights: str, place: str, model: str) -> tuple[State, Path]:
-    from timm.models import load_state_dict
-
+def _local(weights: str, place: str, model: str) -> Path:
     path = Path(place).expanduser()
     if path.is_dir():
         names = [f"{weights}{ending}" for ending in ENDINGS]
@@ -118,11 +133,24 @@ def _local(weights: str, place: str, model: str) -> tuple[State, Path]:
         raise MedsegError(
             f"{model}: no file or folder {path}; give one that has {weights}, or --set pretrained=false"
         )
+    return path
+
+
+def _read(path: Path, model: str) -> State:
+    """The tensors of a file, read without running code."""
+    from timm.models import load_state_dict
+
     try:
-        return load_state_dict(str(path), device="cpu", weights_only=True), path
+        return load_state_dict(str(path), device="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise errors of many kinds
-        reason = " ".join(str(error).split())[:160]
-        raise MedsegError(f"{model}: {path} is no file of weights that is safe to read ({reason})") from error
+        raise MedsegError(
+            f"{model}: {path} is no file of weights that is safe to read ({_reason(error)})"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library says of a failure, on one short line."""
+    return shorten(f"{type(error).__name__}: {error}", 180, placeholder=" ...")
 
 
 def _adapt_channels(network: nn.Module, state: State, key: str, file: str) -> None:

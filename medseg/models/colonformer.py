@@ -15,7 +15,7 @@ from medseg.errors import MedsegError
 from medseg.models import MODELS
 from medseg.models._axial import AxialReverseAttention, check_axes
 from medseg.models._backbones import pyramid
-from medseg.models._blocks import check_sides, convolution, resize
+from medseg.models._blocks import check_batch, check_sides, convolution, resize
 from medseg.models._pretrained import MIX_TRANSFORMER
 
 
@@ -151,7 +151,8 @@ class ColonFormer(nn.Module):
         four such.
 
     Raises:
-        MedsegError: an argument is not usable, or an image's side is not divisible.
+        MedsegError: an argument is not usable, an image's side is not divisible, or a batch of one is to be
+            trained on.
     """
 
     def __init__(
@@ -179,6 +180,7 @@ class ColonFormer(nn.Module):
     def forward(self, images: Tensor) -> Any:
         if not torch.jit.is_scripting():
             check_sides("colonformer", images, self.divisor)
+            check_batch("colonformer", images, self.decoder.pooling.projections[0])
         levels = self.backbone(images)
         size = images.shape[2:]
         global_map = self.decoder(levels)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from medseg.errors import MedsegError
 from medseg.models import MODELS
 from medseg.models._backbones import pyramid
-from medseg.models._blocks import convolution, resize
+from medseg.models._blocks import check_batch, convolution, resize
 
 #: atrous rates of ASPP for each output stride of the backbone
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -120,29 +120,6 @@ def _dilated(model: str, backbone: str, in_channels: int, output_stride: int, pr
     # timm would begin the last normalisation of every residual block at zero, and torchvision does not
     start = {"zero_init_last": False} if backbone.startswith("resnet") else {}
     return pyramid(backbone, in_channels, pretrained, model=model, output_stride=output_stride, **start)
-
-
-def check_batch(model: str, images: Tensor, pooling: nn.Module) -> None:
-    """Refuse to train on one image, of whose mean a batch normalisation cannot learn anything.
-
-    Nothing is checked while the network is traced or compiled. Batch normalisation over several processes
-    (``nn.SyncBatchNorm``) counts their images itself.
-
-    Args:
-        model: the model's name, for messages.
-        images: the batch.
-        pooling: the branch with the image's mean.
-
-    Raises:
-        MedsegError: the batch has one image and the branch normalises by the batch.
-    """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling() or len(images) > 1:
-        return
-    if any(isinstance(layer, nn.BatchNorm2d) and layer.training for layer in pooling.modules()):
-        raise MedsegError(
-            f"{model} cannot train on a batch of one image, since it normalises the image's mean over the batch; "
-            "use batches of two or more, and drop a last one of one"
-        )
 
 
 def separable_convolution(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:

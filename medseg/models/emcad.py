@@ -179,12 +179,13 @@ class EMCADDecoder(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        fused = maps.pop()
+        fused = maps[-1]
         decoded: list[Tensor] = []
+        skips = maps[:-1]
         # one fusion less than levels, so the finest level comes after the loop
         for cab, mscb, fusion in zip(self.cab, self.mscb, self.fusion):  # noqa: B905  (TorchScript)
             decoded.append(mscb(self.sab(cab(fused))))
-            fused = fusion(decoded[-1], maps.pop())
+            fused = fusion(decoded[-1], skips.pop())
         decoded.append(self.mscb[-1](self.sab(self.cab[-1](fused))))
         return decoded
 

@@ -59,9 +59,9 @@ class StepwiseAggregation(nn.Module):
         self.steps = nn.ModuleList(residual_blocks(2 * EMPHASISED, EMPHASISED) for _ in range(levels - 1))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        aggregated = maps.pop()
-        for step in self.steps:
-            aggregated = step(torch.cat((maps.pop(), aggregated), 1))
+        aggregated = maps[-1]
+        for index, step in enumerate(self.steps):
+            aggregated = step(torch.cat((maps[-2 - index], aggregated), 1))
         return aggregated
 
 

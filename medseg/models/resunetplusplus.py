@@ -181,8 +181,8 @@ class ResUNetPlusPlus(nn.Module):
     Args:
         in_channels: channels of the image.
         out_channels: channels of the logits; 1 for one foreground class.
-        filters: channels of the stem, the three blocks and the bridge; all but the bridge's at least 8. The authors'
-            later work has 32 to 512 (16,228,001 parameters).
+        filters: channels of the stem, the three blocks and the bridge, each at least 8. The authors' later work has
+            32 to 512 (16,228,001 parameters).
 
     Shape:
         images ``(N, C, H, W)`` with sides divisible by 8, logits ``(N, K, H, W)``.

@@ -26,6 +26,8 @@ def freeze(network: nn.Module, stages: int, model: str) -> nn.Module:
     Raises:
         MedsegError: the network has no backbone, or not so many stages.
     """
+    if isinstance(stages, bool) or not isinstance(stages, int):
+        raise MedsegError(f"frozen_stages={stages!r}: give a whole number, 0 or more")
     if stages == 0:
         return network
     found = backbones(network)
@@ -68,8 +70,8 @@ def parameter_groups(
     Raises:
         MedsegError: the decay is out of range, or the network has no backbone to apply it to.
     """
-    if not 0 < layer_decay <= 1:
-        raise MedsegError(f"layer_decay={layer_decay}: give a number above 0 and at most 1")
+    if isinstance(layer_decay, (bool, str)) or not 0 < layer_decay <= 1:
+        raise MedsegError(f"layer_decay={layer_decay!r}: give a number above 0 and at most 1")
     found = backbones(network)
     if layer_decay < 1 and not found:
         raise MedsegError(f"layer_decay={layer_decay}: this model has no backbone with stages; leave it at 1")

@@ -292,6 +292,7 @@ def test_settings_that_cannot_be(values: dict[str, object], message: str) -> Non
 
 
 def test_settings_that_can_be() -> None:
+    assert settings_from({"pretrained_data": None}).pretrained_data == ""
     assert settings_from({"image_size": 64}).image_size == (64, 64)
     assert settings_from({"image_size": [64, 32]}).image_size == (64, 32)
     assert settings_from({"seed": 0}).seed == 0
@@ -340,6 +341,8 @@ def test_a_backbone_begins_with_its_published_weights_unless_told(
         ("unet", {"frozen_stages": 1}, "cannot freeze these of unet; it has no backbone with stages"),
         ("unet", {"layer_decay": 0.5}, "no backbone with stages; leave it at 1"),
         ("emcad", {"frozen_stages": 5}, "cannot freeze these of emcad; its backbone has 4 stages"),
+        ("unet", {"pretrained_data": "X"}, "pretrained_data='X' tells of local weights; give their file"),
+        ("emcad", {"pretrained_data": "X"}, "pretrained_data='X' tells of local weights; give their file"),
         ("emcad", {"layer_decay": 2.0}, "layer_decay=2.0: give a number above 0 and at most 1"),
         ("deeplabv3", {"batch_size": 1}, "deeplabv3 cannot train on batches of one image"),
     ],
@@ -364,3 +367,25 @@ def test_what_a_model_cannot_do_is_refused(
 def test_settings_of_transfer_learning_are_checked(value: dict, message: str) -> None:
     with pytest.raises(MedsegError, match=message):
         settings_from(value)
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "words"),
+    [
+        (None, "the published weights of its backbone, `pvt_v2_b2.in1k`"),
+        ("weights", "weights of its backbone from a local file"),
+        (False, "random weights"),
+    ],
+)
+def test_a_bundle_tells_what_its_network_begins_with_and_needs(
+    project: Path, tmp_path: Path, pretrained: object, words: str
+) -> None:
+    choice = Choice("discs", "emcad", "dice")
+    made = compose(choice, tmp_path, emcad(pretrained=pretrained), prepared=project / "prepared")
+    assert f"| begins with | {words}" in (made.root / "docs" / "README.md").read_text(encoding="utf-8")
+    assert made.metadata["required_packages_version"]["timm"]
+    plain = compose(CHOICE, tmp_path, SMALL, prepared=project / "prepared")
+    assert "| begins with | random weights |" in (plain.root / "docs" / "README.md").read_text(
+        encoding="utf-8"
+    )
+    assert "timm" not in plain.metadata["required_packages_version"]

@@ -265,9 +265,7 @@ def test_batches_cover_every_index_once():
     ("size", "batch_size", "lengths"),
     [(9, 4, [4, 5]), (10, 4, [4, 4, 2]), (8, 4, [4, 4]), (5, 1, [1] * 5), (1, 4, [1]), (5, 4, [5])],
 )
-def test_when_shuffling_no_sample_is_left_over_alone(
-    size: int, batch_size: int, lengths: list[int]
-) -> None:
+def test_when_shuffling_no_sample_is_left_over_alone(size: int, batch_size: int, lengths: list[int]) -> None:
     sampler = BatchSampler(size, batch_size, shuffle=True)
     batches = list(sampler)
     assert [len(batch) for batch in batches] == lengths and len(sampler) == len(lengths)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from medseg.bundle.choice import Choice
@@ -100,6 +101,28 @@ def test_a_run_carries_parameters_tags_curves_results_and_files(tmp_path: Path, 
     names = {a.path for a in client.list_artifacts(run.info.run_id)}
     assert {"cases.csv", "curves.csv", "run.json", "configs"} <= names
     assert (tmp_path / "mlruns" / "artifacts").is_dir()
+
+
+def test_files_are_sent_without_the_folders_of_this_machine(tmp_path: Path, uri: str):
+    folder = tmp_path / "b" / "repeats" / "0"
+    a_run(folder)
+    place = "/home/somebody/it's here/weights.pth"
+    changed = {"pretrained": place, "dataset_dir": "/home/somebody/images", "epochs": 3, "device": "$a / b"}
+    content = {**json.loads((folder / "run.json").read_text()), "overrides": changed}
+    (folder / "run.json").write_text(json.dumps(content))
+    (tmp_path / "b" / "configs").mkdir()
+    config = tmp_path / "b" / "configs" / "train.yaml"
+    config.write_text("epochs: 3\npretrained: '" + place.replace("'", "''") + "'\nseed: 1\n")
+    before = config.read_text()
+    assert tracking.send(folder, uri)
+    files = [p for p in (tmp_path / "mlruns" / "artifacts").rglob("*") if p.is_file()]
+    assert not [p for p in files if b"somebody" in p.read_bytes()]
+    sent = {p.name: p for p in files}
+    kept = {"pretrained": "weights.pth", "dataset_dir": "images", "epochs": 3, "device": "$a / b"}
+    assert json.loads(sent["run.json"].read_text()) == {**content, "overrides": kept}
+    told = yaml.safe_load(sent["train.yaml"].read_text())
+    assert told == {"epochs": 3, "pretrained": "weights.pth", "seed": 1}
+    assert config.read_text() == before and json.loads((folder / "run.json").read_text()) == content
 
 
 def test_nothing_is_sent_twice(tmp_path: Path, uri: str):

@@ -7,16 +7,20 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import timm
 import torch
 from mlflow import MlflowClient
+from monai.engines import Trainer
 
 from medseg.bundle.choice import Choice
 from medseg.bundle.compose import compose
 from medseg.bundle.open import Bundle
 from medseg.bundle.settings import Settings
+from medseg.bundle.verify import verify
 from medseg.engine import workflow
+from medseg.engine.handlers import Checkpoints
 from medseg.engine.workflow import Options
 from medseg.errors import MedsegError
 
@@ -78,6 +82,74 @@ def test_weights_that_cannot_be_had_stop_the_run_before_it_begins(bundle: Bundle
     with pytest.raises(MedsegError, match="no file or folder nowhere; .*--set pretrained=false"):
         workflow.run(bundle, options)
     assert not bundle.run_folder(0).exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"pretrained": None}, "pretrained=None: give true, false, or a file or folder of weights"),
+        ({"pretrained_data": "X"}, "pretrained_data='X' tells of local weights; give their file or folder"),
+        ({"frozen_stages": "two"}, "frozen_stages='two': give a whole number, 0 or more"),
+        ({"layer_decay": "half"}, "layer_decay='half': give a number above 0 and at most 1"),
+    ],
+)
+def test_a_run_refuses_what_composing_refuses(bundle: Bundle, overrides: dict, message: str) -> None:
+    overrides = {"pretrained": False, **overrides}
+    with pytest.raises(MedsegError, match=message):
+        workflow.run(bundle, Options(tracking_uri="", progress=False, overrides=overrides))
+    assert not bundle.run_folder(0).exists()
+
+
+def test_a_file_in_the_config_can_be_done_without(workspace: Path, weights: Path) -> None:
+    """What the bundle declares of its file does not stand in the way of beginning at random."""
+    settings = Settings(
+        image_size=(32, 32),
+        epochs=1,
+        model_arguments={"backbone": NAME},
+        pretrained=str(weights),
+        pretrained_data="RadImageNet",
+    )
+    choice = Choice("discs", "emcad", "dice")
+    made = compose(choice, Path("bundles"), settings, prepared=Path("prepared"))
+    assert not verify(made)
+    folder = workflow.run(made, Options(tracking_uri="", progress=False, overrides={"pretrained": False}))
+    assert json.loads((folder / "run.json").read_text())["weights"] == []
+
+
+@pytest.mark.parametrize("value", ["null", "3", "''"])
+def test_verify_finds_a_start_that_no_run_would_make(bundle: Bundle, value: str) -> None:
+    config = bundle.config("train")
+    lines = config.read_text().splitlines()
+    changed = [f"pretrained: {value}" if line.startswith("pretrained: ") else line for line in lines]
+    config.write_text("\n".join(changed) + "\n")
+    (fault,) = verify(bundle)
+    assert (fault.file, fault.key) == ("configs/train.yaml", "pretrained")
+    assert "give true, false, or a file or folder of weights" in fault.reason
+
+
+def test_a_run_goes_on_without_the_file_that_it_began_with(
+    bundle: Bundle, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = {"pretrained": str(weights), "epochs": 3, "checkpoint_seconds": 0}
+    options = Options(tracking_uri="", progress=False, overrides={**overrides, "frozen_stages": 1})
+    whole = workflow.run(bundle, options)
+    curves, record = pd.read_csv(whole / "curves.csv"), json.loads((whole / "run.json").read_text())
+
+    def killed(self: Checkpoints, engine: Trainer) -> None:
+        saved(self, engine)
+        if engine.state.epoch == 2:
+            raise KeyboardInterrupt
+
+    saved = Checkpoints._save
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Checkpoints, "_save", killed)
+        workflow.run(bundle, options, overwrite=True)
+    shutil.rmtree(weights)
+    again = workflow.run(bundle, options, resume=True)
+    values = ["epoch", "train_loss", "val_dice"]
+    pd.testing.assert_frame_equal(pd.read_csv(again / "curves.csv")[values], curves[values])
+    after = json.loads((again / "run.json").read_text())
+    assert after["weights"] == record["weights"] and after["tags"]["pretrained"] == NAME
 
 
 def test_random_weights_are_declared_as_such(bundle: Bundle) -> None:

@@ -155,9 +155,18 @@ def test_the_choice_of_axes_changes_the_logits_and_not_the_parameters() -> None:
 
 
 def test_one_image_alone_cannot_be_normalised_in_training() -> None:
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
-        build(**TINY).train()(torch.zeros(1, 3, 64, 64))
+    network, image = build(**TINY).train(), torch.zeros(1, 3, 64, 64)
+    with pytest.raises(MedsegError, match="colonformer cannot train on a batch of one image, .* two or more"):
+        network(image)
+    assert network.eval()(image).shape == (1, 1, 64, 64)
     assert models.MODELS["colonformer"].facts["batch_of_one"] is False
+
+
+def test_the_backbone_drops_its_last_block_one_time_in_ten() -> None:
+    with torch.device("meta"):
+        network = build(**TINY)
+    chances = [layer.drop_prob for layer in network.modules() if type(layer).__name__ == "DropPath"]
+    assert chances == sorted(chances) and chances[-1] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(

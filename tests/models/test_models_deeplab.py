@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from medseg import models
 from medseg.errors import MedsegError
-from medseg.models.deeplab import ASPP, check_batch, separable_convolution
+from medseg.models._blocks import check_batch
+from medseg.models.deeplab import ASPP, separable_convolution
 
 BOTH = ("deeplabv3", "deeplabv3plus")
 

@@ -157,7 +157,9 @@ def test_decoder_from_the_deepest_level_with_one_spatial_attention_for_all() -> 
         deepest = decoder.mscb[0](decoder.sab(decoder.cab[0](third)))
         middle = decoder.mscb[1](decoder.sab(decoder.cab[1](decoder.fusion[0](deepest, second))))
         finest = decoder.mscb[2](decoder.sab(decoder.cab[2](decoder.fusion[1](middle, first))))
-        decoded = decoder([first, second, third])
+        levels = [first, second, third]
+        decoded = decoder(levels)
+    assert len(levels) == 3, "the caller's maps stay"
     assert [maps.shape[1] for maps in decoded] == [48, 32, 16]
     for maps, expected in zip(decoded, (deepest, middle, finest), strict=True):
         torch.testing.assert_close(maps, expected)

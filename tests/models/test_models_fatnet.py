@@ -182,6 +182,39 @@ def test_decoder_doubles_the_sides_through_a_quarter_of_the_channels() -> None:
     assert all(layer.bias is not None for layer in layers)
 
 
+def normalised_relu(maps: Tensor, norm: Any) -> Tensor:
+    return functional.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias).relu()
+
+
+def test_every_convolution_of_the_decoder_is_normalised_and_activated() -> None:
+    torch.manual_seed(0)
+    part: Any = decoder(16, 6).eval()
+    for norm in (part[1], part[4], part[7]):
+        for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            nn.init.uniform_(values, 0.2, 2)
+    maps = torch.randn(2, 16, 3, 5)
+    narrow = normalised_relu(functional.conv2d(maps, part[0].weight, part[0].bias), part[1])
+    # as many zeros between the pixels as double the sides, and an ordinary 3x3 convolution by the turned kernel
+    apart = torch.zeros(2, 4, 6, 10)
+    apart[..., ::2, ::2] = narrow
+    kernel = part[3].weight.flip(2, 3).transpose(0, 1)
+    large = functional.conv2d(apart, kernel, part[3].bias, padding=1)
+    expected = functional.conv2d(normalised_relu(large, part[4]), part[6].weight, part[6].bias)
+    torch.testing.assert_close(part(maps), normalised_relu(expected, part[7]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_head_doubles_the_sides_and_activates_all_but_the_logits() -> None:
+    network = build(out_channels=2).eval()
+    up, _, middle, _, last = network.head
+    maps = torch.randn(1, up.in_channels, 4, 6)
+    large = functional.conv_transpose2d(maps, up.weight, up.bias, stride=2, padding=1).clamp(min=0)
+    assert large.shape == (1, 32, 8, 12)
+    inner = functional.conv2d(large, middle.weight, middle.bias, padding=1).clamp(min=0)
+    expected = functional.conv2d(inner, last.weight, last.bias, padding=1)
+    torch.testing.assert_close(network.head(maps), expected)
+    assert expected.min() < 0
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Tensor]]]:
     """A folder with weights of both small backbones, as timm publishes them."""

@@ -128,7 +128,9 @@ def test_aggregation_goes_from_the_deepest_level_up() -> None:
     expected = steps[0](torch.cat((third, fourth), 1))
     expected = steps[1](torch.cat((second, expected), 1))
     expected = steps[2](torch.cat((first, expected), 1))
-    assert aggregation([first, second, third, fourth]).equal(expected)
+    maps = [first, second, third, fourth]
+    assert aggregation(maps).equal(expected)
+    assert len(maps) == 4, "the caller's maps stay"
 
 
 @pytest.mark.parametrize("size", [(32, 64), (96, 32)])

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from medseg import models
 from medseg.errors import MedsegError
 from medseg.models._backbones import pyramid
-from medseg.models._pretrained import records
+from medseg.models._pretrained import records, trained_on
 
 NAME = "pvt_v2_b0.in1k"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -115,12 +115,14 @@ def test_files_that_are_missing_broken_or_unsafe_say_so(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    (tmp_path / "text.pth").write_text("hello")
     torch.save({"patch_embed.proj.weight": Code()}, tmp_path / "code.pth")
     for place, message in (
         ("none.pth", "no file or folder none.pth; give one that has pvt_v2_b0.in1k"),
         (".", r"has none of pvt_v2_b0.in1k.safetensors, pvt_v2_b0.in1k.pth, .*pretrained=false"),
         ("broken.safetensors", "no file of weights that is safe to read"),
         ("code.pth", "no file of weights that is safe to read"),
+        ("text.pth", r"text.pth is no file of weights that is safe to read \(\w+: "),
     ):
         with pytest.raises(MedsegError, match=message):
             pyramid(NAME, 3, place, model="emcad")
@@ -180,17 +182,20 @@ except MedsegError as error:
 """
 
 
-def from_hub(weights: str, home: Path, **environment: str) -> object:
+def from_hub(weights: str, home: Path, before: str = "", **environment: str) -> object:
     """What a fresh process gets from a hub: the records of the weights, or the message of an error."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, weights],
+    return json.loads(ran(weights, home, before, **environment).stdout.splitlines()[-1])
+
+
+def ran(weights: str, home: Path, before: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", before + SCRIPT, weights],
         env={**os.environ, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment},
         capture_output=True,
         text=True,
         check=True,
         timeout=300,
     )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_the_hub_gives_the_weights_and_declares_their_data(hub: str, folder: Path, tmp_path: Path) -> None:
@@ -208,6 +213,53 @@ def test_a_failed_download_names_the_way_out(tmp_path: Path) -> None:
     assert message.startswith(f"emcad: its weights timm/{NAME} cannot be downloaded (")
     assert "--set pretrained=FOLDER" in message and "--set pretrained=false" in message
     assert "\n" not in message
+
+
+LOADED_BY_NAME = """
+import timm.models, timm.models._hub
+def torch_only(*arguments, **more):
+    raise TypeError("timm 1.0.15 reads what is asked for by name as a pickle")
+timm.models.load_state_dict_from_hf = timm.models._hub.load_state_dict_from_hf = torch_only
+"""
+
+
+def test_the_oldest_timm_reads_the_hubs_safetensors_too(hub: str, tmp_path: Path) -> None:
+    (record,) = from_hub(NAME, tmp_path, before=LOADED_BY_NAME, HF_ENDPOINT=hub)
+    assert record["source"] == f"timm/{NAME}"
+
+
+REFUSED = """
+import logging
+logging.basicConfig()
+import huggingface_hub
+from huggingface_hub.utils import logging as told
+def refused(*arguments, **more):
+    for attempt in range(5):
+        told.get_logger("huggingface_hub.utils._http").warning("Retrying %s", attempt)
+    raise OSError("no route to host " * 30)
+huggingface_hub.hf_hub_download = refused
+"""
+
+
+def test_a_hub_out_of_reach_costs_one_line(tmp_path: Path) -> None:
+    done = ran(NAME, tmp_path, before=REFUSED)
+    assert "Retrying" not in done.stderr
+    assert "(OSError: no route to host no route" in done.stdout and " ...); give a file" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("weights", "data"),
+    [
+        ("pvt_v2_b2.in1k", "ImageNet-1k"),
+        ("deit_tiny_distilled_patch16_224.fb_in1k", "ImageNet-1k"),
+        ("mit_b3.imagenet", "ImageNet-1k"),
+        ("resnet50.fb_swsl_ig1b_ft_in1k", "as its publisher says"),
+        ("tf_efficientnet_b0.ns_jft_in1k", "as its publisher says"),
+        ("resnet50", "as its publisher says"),
+    ],
+)
+def test_only_a_plain_tag_tells_the_data(weights: str, data: str) -> None:
+    assert trained_on(weights) == data
 
 
 # building by name, freezing, and learning rates by layer
@@ -240,5 +292,10 @@ def test_models_without_a_backbone_refuse_pretrained_weights_and_frozen_stages()
         models.build("unet", **size, frozen_stages=1)
     with pytest.raises(MedsegError, match="cannot freeze these of emcad; its backbone has 4 stages"):
         models.build("emcad", {"backbone": NAME}, **size, frozen_stages=5)
+    for nothing in (None, "", 0):
+        with pytest.raises(
+            MedsegError, match=f"pretrained={nothing!r}: give true, false, or a file or folder"
+        ):
+            models.build("emcad", {"backbone": NAME}, **size, pretrained=nothing)
     with pytest.raises(MedsegError, match="pretrained is a setting of its own"):
         models.build("emcad", {"backbone": NAME, "pretrained": True}, **size)

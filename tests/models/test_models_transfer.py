@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from medseg import models
 from medseg.errors import MedsegError
+from medseg.models._backbones import pyramid
 from medseg.models.transfer import backbones, freeze, parameter_groups, stages_of
 
 
@@ -83,6 +84,12 @@ def test_mistakes() -> None:
     for decay in (0.0, -1.0, 1.5):
         with pytest.raises(MedsegError, match="give a number above 0 and at most 1"):
             parameter_groups(Network(), 0.1, decay)
+    for words in ("0.5", True):
+        with pytest.raises(MedsegError, match=f"layer_decay={words!r}: give a number above 0"):
+            parameter_groups(Network(), 0.1, words)
+    for number in (1.5, "1", True):
+        with pytest.raises(MedsegError, match=f"frozen_stages={number!r}: give a whole number, 0 or more"):
+            freeze(Network(), number, "net")
     with pytest.raises(MedsegError, match="no backbone with stages; leave it at 1"):
         parameter_groups(nn.Conv2d(1, 1, 1), 0.1, 0.5)
     with pytest.raises(MedsegError, match="frozen_stages=-1: cannot freeze these of net; its backbone has 2"):
@@ -100,3 +107,12 @@ def test_every_pretrained_backbone_knows_its_stages(name: str) -> None:
         own = {id(p) for p in backbone.parameters()}
         staged = [id(p) for stage in stages for module in stage for p in module.parameters()]
         assert len(stages) >= 4 and sorted(staged) == sorted(own), "each parameter lies in one stage"
+
+
+def test_a_backbone_with_hooks_has_a_stage_for_each_map() -> None:
+    network = pyramid("xception65.tf_in1k", 1, model="deeplabv3plus")
+    names = [names for (*_, names) in network.stages]
+    assert len(network.stages) == len(network(torch.rand(1, 1, 64, 64))) == 5
+    assert names == [
+        name.replace("blocks.", "blocks_").split(".")[0] for name in network.feature_info.module_name()
+    ]
