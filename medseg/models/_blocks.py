@@ -62,9 +62,14 @@ def check_arguments(
         raise MedsegError(f"model {model!r}: widths must be two or more numbers above 0; got {list(widths)}")
     if normalization not in NORMALIZATIONS:
         raise MedsegError(f"model {model!r}: normalization must be 'batch' or null; got {normalization!r}")
+    check_dropout(model, dropout)
+    return tuple(int(width) for width in widths)
+
+
+def check_dropout(model: str, dropout: float) -> None:
+    """Raise if a probability of dropping is outside [0, 1)."""
     if not 0 <= dropout < 1:
         raise MedsegError(f"model {model!r}: dropout must be at least 0 and below 1; got {dropout}")
-    return tuple(int(width) for width in widths)
 
 
 def check_sides(model: str, images: Tensor, divisor: int) -> None:

@@ -15,7 +15,7 @@ from medseg.errors import MedsegError
 from medseg.models import MODELS
 from medseg.models._axial import AxialReverseAttention, check_axes
 from medseg.models._backbones import pyramid
-from medseg.models._blocks import check_batch, check_sides, convolution, resize
+from medseg.models._blocks import check_batch, check_dropout, check_sides, convolution, resize
 from medseg.models._pretrained import MIX_TRANSFORMER
 
 
@@ -199,6 +199,5 @@ def _check(backbone: str, channels: int, dropout: float, axes: str) -> str:
         )
     if channels < 1:
         raise MedsegError(f"model 'colonformer': channels must be a number above 0; got {channels}")
-    if not 0 <= dropout < 1:
-        raise MedsegError(f"model 'colonformer': dropout must be at least 0 and below 1; got {dropout}")
+    check_dropout("colonformer", dropout)
     return check_axes("colonformer", axes)

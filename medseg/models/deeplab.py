@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from medseg.errors import MedsegError
 from medseg.models import MODELS
 from medseg.models._backbones import pyramid
-from medseg.models._blocks import check_batch, convolution, resize
+from medseg.models._blocks import check_batch, check_dropout, convolution, resize
 
 #: atrous rates of ASPP for each output stride of the backbone
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -228,8 +228,7 @@ class DeepLabV3Plus(nn.Module):
         pretrained: bool | str = False,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise MedsegError(f"model 'deeplabv3plus': dropout must be at least 0 and below 1; got {dropout}")
+        check_dropout("deeplabv3plus", dropout)
         self.backbone = _dilated("deeplabv3plus", backbone, in_channels, output_stride, pretrained)
         channels = self.backbone.feature_info.channels()
         self.low_level = self.backbone.feature_info.reduction().index(4)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from medseg.errors import MedsegError
 from medseg.models import MODELS
-from medseg.models._blocks import he_initialisation
+from medseg.models._blocks import check_dropout, he_initialisation
 from medseg.models._pretrained import State, load_weights
 
 #: convolutions of VGG16 before each pooling
@@ -233,5 +233,4 @@ def _check_arguments(stride: int, widths: Sequence[int], classifier_width: int, 
         raise MedsegError(f"model 'fcn': widths must be five numbers above 0; got {list(widths)}")
     if classifier_width < 1:
         raise MedsegError(f"model 'fcn': classifier_width must be above 0; got {classifier_width}")
-    if not 0 <= dropout < 1:
-        raise MedsegError(f"model 'fcn': dropout must be at least 0 and below 1; got {dropout}")
+    check_dropout("fcn", dropout)
