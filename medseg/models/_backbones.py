@@ -36,6 +36,18 @@ class MixTransformer(nn.Module):
         return self.encoder(images)[2:]
 
 
+def with_memory(build: Callable[[], nn.Module]) -> Any:
+    """A network of another library, on torch's default device.
+
+    Where that is ``meta`` it is built on the CPU first: some read numbers out of tensors while they are built, which a
+    device without memory cannot give.
+    """
+    device = torch.empty(0).device
+    with torch.device("cpu" if device.type == "meta" else device):
+        network = build()
+    return network.to(device)
+
+
 def pyramid(
     backbone: str,
     in_channels: int,
@@ -66,7 +78,8 @@ def pyramid(
     if not timm.is_model(name):
         raise MedsegError(f"{model}: timm has no backbone {backbone!r}")
     levels: dict[str, Any] = {} if out_indices is None else {"out_indices": tuple(out_indices)}
-    network: Any = timm.create_model(name, features_only=True, in_chans=in_channels, **levels, **arguments)
+    known = {"features_only": True, "in_chans": in_channels, **levels, **arguments}
+    network: Any = with_memory(lambda: timm.create_model(name, **known))
     network.stages = _stages(network)
     facts: Any = timm.get_pretrained_cfg(name)
     load_weights(
@@ -87,11 +100,8 @@ def _mix_transformer(backbone: str, in_channels: int, pretrained: bool | str, mo
     name = backbone.partition(".")[0]
     if name not in encoders:
         raise MedsegError(f"{model}: segmentation-models-pytorch has no encoder {backbone!r}")
-    device = torch.get_default_device()
-    # it reads numbers out of tensors while it is built, which a device without memory cannot give
-    with torch.device("cpu" if device.type == "meta" else device):
-        encoder = get_encoder(name, in_channels=in_channels, weights=None)
-    network: Any = MixTransformer(encoder.to(device))
+    encoder = with_memory(lambda: get_encoder(name, in_channels=in_channels, weights=None))
+    network: Any = MixTransformer(encoder)
     parts = [key for key, _ in encoder.named_children()]
     network.stages = tuple(tuple(f"encoder.{p}" for p in parts if p.endswith(str(i))) for i in (1, 2, 3, 4))
     load_weights(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medseg.errors import MedsegError
 from medseg.models import MODELS
-from medseg.models._backbones import pyramid
+from medseg.models._backbones import pyramid, with_memory
 from medseg.models._blocks import check_sides
 from medseg.models._pretrained import load_weights
 
@@ -78,7 +78,9 @@ def transformer_branch(backbone: str, in_channels: int, pretrained: bool | str) 
     from timm.models.vision_transformer import VisionTransformer
 
     name = backbone.partition(".")[0]
-    whole: Any = timm.create_model(name, in_chans=in_channels) if timm.is_model(name) else None
+    whole: Any = (
+        with_memory(lambda: timm.create_model(name, in_chans=in_channels)) if timm.is_model(name) else None
+    )
     if not isinstance(whole, VisionTransformer) or whole.patch_embed.patch_size != (PATCH, PATCH):
         raise MedsegError(
             f"fatnet: transformer must be one of timm's vision transformers with 16x16 patches; got {backbone!r}"
