@@ -29,8 +29,8 @@ class Omnibus:
         nemenyi: p values of Nemenyi's test, contestants x contestants.
         wilcoxon: one row per pair ``a b``: ``statistic p p_holm``, the signed-rank test over blocks with Holm's
             correction over the pairs.
-        bayes: one row per pair ``a b``: ``p_b p_rope p_a``, the probabilities of the Bayesian signed-rank test (Benavoli
-            et al. 2014) that b is better, that both are within the region, that a is better.
+        bayes: one row per pair ``a b``: ``p_b p_rope p_a``, the probabilities of the Bayesian signed-rank test
+            (Benavoli et al. 2014) that b is better, that both are within the region, that a is better.
     """
 
     blocks: str
@@ -59,13 +59,20 @@ class Evidence:
         draws: of the bootstrap.
         seed: of the bootstrap and of the Bayesian test.
         per_case: whether there are values per case (else the runs' means are all there is).
-        means: one row per contestant, best first: ``contestant mean low high``.
+        means: one row per contestant, best first: ``contestant mean low high``. Bounds here and below are NaN where
+            nothing tells of chance: one value each.
         levels: the same within each level of the other factors: ``by level contestant mean low high p_best``, with
-            ``by`` one of ``dataset model overall``.
-        places: rank probabilities: index the contestants best first, columns 1 to k; rows and columns sum to 1.
+            ``by`` one of ``overall dataset model``, the last two where the table has several.
+        places: rank probabilities: index the contestants best first, columns 1 to k; rows and columns sum to 1. NaN
+            where nothing tells of chance.
         pairs: one row per pair, ``a`` the better mean: ``a b difference low high p_cases p_cases_holm cliffs_delta
-            cohens_d wins verdict more_repeats more_datasets words``.
-        groupings: the tests over blocks, by ``dataset``, ``model`` and ``overall`` where the table has them.
+            cohens_d wins verdict here more_repeats more_datasets words``. The intervals of all pairs hold together,
+            and the verdict is read off them; ``here`` is the verdict on these data sets alone. ``wins`` are the
+            blocks won, drawn (within the region) and lost by a: ``5/1/0``. The numbers of repeats and data sets that
+            an under-powered pair lacks are infinite where no number is enough, NaN where the table does not tell, and
+            0 for other pairs.
+        groupings: the tests over blocks, by ``dataset``, ``model`` and ``overall`` where the table has several of the
+            first two.
         notes: what a reader must know, in sentences.
     """
 
