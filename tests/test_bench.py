@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -258,3 +259,23 @@ def test_models_memory_is_that_of_the_network_and_the_pass() -> None:
     _, peaks = bench["memory"](Wide, torch.zeros(2, 3, 8, 8))
     assert 120 < peaks["forward"] < 160
     assert peaks["training"] > peaks["forward"] + 50
+
+
+def test_ranking_gives_a_row_for_every_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"losses": 3, "models": 2, "datasets": 2, "repeats": 2, "cases": 5}
+    options = [text for name, size in sizes.items() for text in (f"--{name}", str(size))]
+    result = run("ranking", tmp_path, "--rounds", "1", *options)
+    ways = ["medseg", "medseg, file by file", "pandas, file by file", "folder of runs", "one table"]
+    assert [row["way"] for row in result["results"]] == ways
+    assert all(well_formed(row) and row["s"] > 0 for row in result["results"])
+    assert [line[6:28].strip() for line in capsys.readouterr().out.splitlines()] == ways
+
+
+def test_ranking_refuses_readers_that_differ_and_a_rank_that_fails() -> None:
+    bench = runpy.run_path(str(BENCH / "ranking.py"))
+    table = pd.DataFrame({"dice": [0.1, 0.3]})
+    bench["check"]({"medseg": table, "other": table.copy()})
+    with pytest.raises(SystemExit, match="other and medseg differ"):
+        bench["check"]({"medseg": table, "other": table * (1 + 2**-52)})
+    with pytest.raises(SystemExit, match="medseg rank failed, .*\n.*no such file"):
+        bench["rank"](["absent.csv"])

@@ -40,7 +40,8 @@ def test_two_losses_from_files_to_ranking(workspace: Path) -> None:
         dice[loss] = next(row["mean"] for row in rows if row["metric"] == "dice")
     assert max(dice.values()) > 0.6, "the discs were not learnt"
 
-    ranking = json.loads(medseg("rank", "--metric", "dice", "--format", "json"))
+    found = json.loads(medseg("rank", "--metric", "dice", "--format", "json"))
+    ranking = found["groupings"]["dataset"]["table"]
     assert [row["contestant"] for row in ranking] == sorted(LOSSES, key=dice.get, reverse=True)
     assert [row["points"] for row in ranking] == [3, 2]
     for row in ranking:

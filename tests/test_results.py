@@ -5,9 +5,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medseg.errors import MedsegError
-from medseg.results import COLUMNS, atomic_write, case_files, collect, read_csv, tidy, write_csv
+from medseg.results import (
+    COLUMNS,
+    FACTS,
+    atomic_write,
+    case_files,
+    collect,
+    read_bundles,
+    read_cases,
+    read_csv,
+    tidy,
+    write_csv,
+)
 
 BETTER = {"dice": "higher", "hd95": "lower"}
 
@@ -110,3 +123,121 @@ def test_collect_reads_the_finished_repeats_in_name_order(wide: pd.DataFrame, tm
 def test_collect_without_a_finished_run(tmp_path: Path) -> None:
     with pytest.raises(MedsegError, match="no finished run"):
         collect(tmp_path, BETTER)
+
+
+HEADER = "dataset,case,dice,prediction\n"
+
+
+def write_files(folder: Path, *texts: str) -> list[Path]:
+    files = [folder / f"{number}.csv" for number in range(len(texts))]
+    for file, text in zip(files, texts, strict=True):
+        file.write_bytes(text.encode())
+    return files
+
+
+def one_by_one(files: list[Path]) -> pd.DataFrame:
+    return pd.concat([read_csv(file) for file in files], ignore_index=True)
+
+
+def test_many_files_are_read_as_one_by_one_to_the_last_bit(tmp_path: Path) -> None:
+    draws = np.random.default_rng(1).random((30, 50))
+    texts = [
+        HEADER + "".join(f"d{i},{j:03d},{value!r},{j:08x}\n" for j, value in enumerate(row.tolist()))
+        for i, row in enumerate(draws)
+    ]
+    files = write_files(tmp_path, *texts)
+    table = read_cases(files)
+    assert table["dice"].to_numpy().tobytes() == draws.tobytes()
+    pd.testing.assert_frame_equal(table, one_by_one(files), check_exact=True)
+    assert table["prediction"].iloc[12] == "0000000c" and table["case"].iloc[1] == "001"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.floats(allow_infinity=False), max_size=4), min_size=1, max_size=4))
+def test_any_floats_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[list[float]]) -> None:
+    folder = tmp_path_factory.mktemp("floats")
+    texts = [HEADER + "".join(f"d,c,{value!r},a\n" for value in row) for row in rows]
+    table = read_cases(write_files(folder, *texts))
+    expected = np.array([value for row in rows for value in row])
+    np.testing.assert_array_equal(table["dice"].to_numpy(dtype=float), expected)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pytest.param(["dataset,case,dice\na,x,1", "dataset,case,dice\nb,y,2"], id="no line end at the end"),
+        pytest.param(
+            ["dataset,case,dice\r\na,x,1\r\n", "dataset,case,dice\r\nb,y,2\r\n"], id="line ends of Windows"
+        ),
+        pytest.param(
+            ["dataset,case,dice\na,x,1\n", "dataset,dice\nb,2\n", "dataset,case,dice\nc,z,\n"], id="headers"
+        ),
+        pytest.param(
+            ["dataset,case,dice\na,x,1\n", "dataset,case,dice\n", "dataset,case,dice\nb,y,2\n"], id="no rows"
+        ),
+        pytest.param(['dataset,case,dice\na,"x\n,",1\n', "dataset,case,dice\nb,y,2\n"], id="quoted"),
+        pytest.param(
+            ['dataset,case,dice\na,5",1\n', 'dataset,case,dice\nb,7",2\n'], id="quotes that are none"
+        ),
+        pytest.param(
+            ["\ufeffdataset,case,dice\na,x,1\n", "dataset,case,dice\nb,y,2\n"], id="byte order mark"
+        ),
+        pytest.param(["dataset,case,dice\na,x,1\n", "dataset,case,dice\nb,y,much\n"], id="text for a number"),
+        pytest.param(["dataset, case, dice\na, x , 1\n", "dataset, case, dice\n b,NA,nan\n"], id="blanks"),
+    ],
+)
+def test_files_of_any_habit_are_read_as_one_by_one(tmp_path: Path, texts: list[str]) -> None:
+    files = write_files(tmp_path, *texts)
+    pd.testing.assert_frame_equal(read_cases(files), one_by_one(files), check_dtype=False)
+
+
+def test_batches_of_a_few_bytes_are_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_files(tmp_path, *(f"{HEADER}d,{number},{number},a\n" for number in range(9)))
+    monkeypatch.setattr("medseg.results.BATCH", 20)
+    assert read_cases(files)["dice"].tolist() == list(range(9))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "dataset,case,dice,prediction\nd,c,1,a,more\n",
+        "dataset,case,dice,prediction\nd,c,1,a\nd,c,1,a,b\n",
+        "",
+    ],
+)
+def test_each_faulty_file_is_named(tmp_path: Path, fault: str) -> None:
+    good = f"{HEADER}d,c,1,a\n"
+    files = write_files(tmp_path, good, fault, good, fault)
+    with pytest.raises(MedsegError, match=r"1\.csv: not a readable CSV table") as error:
+        read_cases(files)
+    assert "0.csv" not in str(error.value) and "2.csv" not in str(error.value)
+    assert ("3.csv" in str(error.value)) is bool(fault)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MedsegError, match=r"gone\.csv: no such file"):
+        read_cases([tmp_path / "gone.csv"])
+
+
+def test_only_some_columns_and_other_names(tmp_path: Path) -> None:
+    file = write_files(tmp_path, "image_id,criterion,dice,time\n007,1e3,.5,3\n")[0]
+    table = read_csv(file, only={"case", "dice", "iou"}, renamed={"image_id": "case", "absent": "group"})
+    assert table.to_dict("records") == [{"case": "007", "dice": 0.5}]
+    assert list(read_cases([file], {"time"}).columns) == ["time"]
+
+
+def test_facts_stay_beside_each_metric(wide: pd.DataFrame) -> None:
+    facts = wide.assign(reference_px=[4, 5], predicted_px=[0, 9], prediction=["0a", "0b"])
+    long = tidy(facts, BETTER)
+    assert tuple(long.columns) == (*COLUMNS, *FACTS)
+    assert long["predicted_px"].tolist() == [0, 9, 0, 9]
+    assert long["prediction"].tolist() == ["0a", "0b"] * 2
+
+
+def test_collect_puts_the_metrics_of_a_run_together(wide: pd.DataFrame, tmp_path: Path) -> None:
+    for repeat in (0, 1):
+        write_csv(wide.assign(repeat=repeat), tmp_path / "b" / "repeats" / str(repeat) / "cases.csv")
+    table = collect(tmp_path, BETTER)
+    assert table["repeat"].tolist() == [0] * 4 + [1] * 4
+    assert table["metric"].tolist() == ["dice", "dice", "hd95", "hd95"] * 2
+    assert len(read_bundles(tmp_path, {"dice"}).columns) == 1

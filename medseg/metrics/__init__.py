@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 METRICS = Registry("metric", __name__)
 build = METRICS.build
 
+#: which direction is better, of the metrics here; it stands here so that reading a results table need not import
+#: torch. A metric that it lacks is asked of the registry.
+BETTER = {
+    "dice": "higher",
+    "hd95": "lower",
+    "iou": "higher",
+    "mean_iou": "higher",
+    "nsd": "higher",
+    "precision": "higher",
+    "recall": "higher",
+    "specificity": "higher",
+}
+
 
 def per_case(
     prediction: Tensor | np.ndarray, target: Tensor | np.ndarray, names: Iterable[str] | None = None

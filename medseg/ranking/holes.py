@@ -31,20 +31,25 @@ def missing(table: pd.DataFrame, of: str, by: str) -> pd.DataFrame:
     Args:
         table: a normalised table of the metrics of interest.
         of: the factor whose levels compete.
-        by: the factor whose levels are the contests.
+        by: the factor whose levels are the contests; another choice of it has the same holes.
 
     Returns:
         one row per hole: the run keys, ``metric``, ``expected`` and ``found`` (numbers of values) and
         ``reason`` in words.
     """
-    cell = [by, *other_factors(table, of, by)]
+    import pandas as pd
+
+    cell = ([by] if by in table.columns else []) + other_factors(table, of, by)
     own = table["augment"].map(leaks) if of == "augment" else np.zeros(len(table), bool)
     peers = table if own.all() else table[~own]
-    places = peers[cell + ["case"] * ("case" in table.columns)].drop_duplicates()
-    grid = places.groupby(cell, sort=False).size().rename("expected").reset_index()
+    places = peers[list(dict.fromkeys(cell + ["case"] * ("case" in table.columns)))].drop_duplicates()
+    if cell:
+        grid = places.groupby(cell, sort=False).size().rename("expected").reset_index()
+    else:
+        grid = pd.DataFrame({"expected": [len(places) if "case" in places.columns else 1]})
     for column in (of, "metric"):
         grid = grid.merge(table[[column]].drop_duplicates(), how="cross")
-    run = [c for c in RUN_KEYS if c in (of, *cell)] + ["metric"]
+    run = [c for c in (*RUN_KEYS, "case", "group") if c in (of, *cell)] + ["metric"]
     finite = table[np.isfinite(table["value"])]
     found = finite.groupby(run, sort=False).size().rename("found").reset_index()
     grid = grid.merge(found, how="left", on=run).fillna({"found": 0}).astype({"found": int})
@@ -59,12 +64,15 @@ def missing(table: pd.DataFrame, of: str, by: str) -> pd.DataFrame:
 def _reasons(holes: pd.DataFrame, table: pd.DataFrame, run: list[str], cell: list[str]) -> list[str]:
     if not len(holes):
         return []
-    runs, cells = table.groupby(run).groups, table.groupby(cell if len(cell) > 1 else cell[0]).groups
+    runs = table.groupby(run).groups
+    cells = table.groupby(cell if len(cell) > 1 else cell[0]).groups if cell else {}
+    told = table[[c for c in ("case", "value") if c in table.columns]]
     reasons = []
     for hole in holes.to_dict("records"):
-        place = tuple(hole[c] for c in cell) if len(cell) > 1 else hole[cell[0]]
-        mine = runs.get(tuple(hole[c] for c in run), table.index[:0])
-        reasons.append(_reason(table.loc[mine], table.loc[cells[place]], hole["expected"] - hole["found"]))
+        place = tuple(hole[c] for c in cell) if len(cell) != 1 else hole[cell[0]]
+        mine = told.loc[runs.get(tuple(hole[c] for c in run), table.index[:0])]
+        peers = told.loc[cells[place]] if cell else told
+        reasons.append(_reason(mine, peers, hole["expected"] - hole["found"]))
     return reasons
 
 

@@ -2,101 +2,183 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medseg.errors import MedsegError, unknown
-from medseg.results import COLUMNS, RUN_KEYS, read_csv, tidy
+from medseg.metrics import BETTER, METRICS
+from medseg.results import COLUMNS, FACTS, RUN_KEYS, read_csv, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DIRECTIONS = ("higher", "lower")
+#: columns of numbers; all others are text
+NUMBERS = ("value", "reference_px", "predicted_px")
 NOTHING = ("", "nan", "na", "none", "<na>")
 
 
-def load(paths: Iterable[Path], better: Mapping[str, str] | None = None) -> pd.DataFrame:
+def load(
+    paths: Iterable[Path],
+    better: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    metrics: Collection[str] = (),
+    say: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
     """Read tidy or wide CSV tables and put them below each other.
 
     Args:
         paths: CSV files; each is checked by :func:`normalise`.
         better: metric -> ``higher`` or ``lower``, for metrics that neither a table nor the registry knows.
+        columns: one of medseg's columns (``case``, ``loss``, ``value``, ...) -> what the tables call it.
+        metrics: read only these of a wide table, if it has them all.
+        say: is told, in one sentence a table, which columns are not read.
 
     Raises:
-        MedsegError: a file is missing, is no results table, or two rows are the same measurement.
+        MedsegError: a file is missing, is no results table, lacks a column of ``columns``, or two rows are the
+            same measurement.
+    """
+    return together([_read(path, better or {}, columns or {}, metrics, say) for path in paths])
+
+
+def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put normalised tables below each other; a key that one lacks is empty there.
+
+    Raises:
+        MedsegError: two of them hold the same measurement.
     """
     import pandas as pd
 
-    tables = [normalise(read_csv(path), source=str(path), better=better) for path in paths]
     if len(tables) == 1:
         return tables[0]
     whole = pd.concat(tables, ignore_index=True)
-    keys = [c for c in whole.columns if c != "value"]
+    keys = [c for c in whole.columns if c not in NUMBERS]
     whole[keys] = whole[keys].fillna("")
     _check_duplicates(whole, "the tables together", ())
     return whole
 
 
+def _read(
+    path: Path,
+    better: Mapping[str, str],
+    columns: Mapping[str, str],
+    metrics: Collection[str],
+    say: Callable[[str], None] | None,
+) -> pd.DataFrame:
+    for ours in columns:
+        if ours not in COLUMNS:
+            raise unknown("column", ours, COLUMNS)
+    frame = read_csv(path, renamed={theirs: ours for ours, theirs in columns.items()})
+    for ours, theirs in columns.items():
+        if ours not in frame.columns:
+            try:
+                raise unknown("column", theirs, frame.columns)
+            except MedsegError as error:
+                raise MedsegError(f"{path}: {error}") from None
+    left = unread(frame, better, metrics)
+    table = normalise(frame, str(path), better, metrics)
+    if left and say:
+        say(f"{path}: columns not read: {', '.join(left)} (--column KEY=NAME reads one as a key)")
+    return table
+
+
+def unread(
+    frame: pd.DataFrame, better: Mapping[str, str] | None = None, metrics: Collection[str] = ()
+) -> list[str]:
+    """The columns of a table that :func:`normalise` leaves out."""
+    read = {*COLUMNS, *FACTS}
+    if "value" not in frame.columns:
+        read |= set(_directions_of(frame, better or {}, metrics))
+    return [str(c) for c in frame.columns if c not in read]
+
+
 def normalise(
-    frame: pd.DataFrame, source: str = "table", better: Mapping[str, str] | None = None
+    frame: pd.DataFrame,
+    source: str = "table",
+    better: Mapping[str, str] | None = None,
+    metrics: Collection[str] = (),
 ) -> pd.DataFrame:
     """Check a tidy table (columns ``metric``, ``value``) or a wide one (a column per metric); make it tidy.
 
     The result has text columns for whatever of ``RUN_KEYS``, ``case``, ``group`` and ``better`` the table
-    has, ``metric``, and numeric ``value``. Columns that are none of these are not read.
+    has, ``metric``, and numeric ``value``; and of ``FACTS`` what it has, which each metric of a case repeats. Columns
+    that are none of these are not read.
 
     Args:
         frame: the table; its index is not read.
         source: name of the table in messages, such as its path.
         better: metric -> ``higher`` or ``lower`` of unregistered metrics (also names the columns of a wide
             table).
+        metrics: keep only these of a wide table, if it has them all.
 
     Raises:
         MedsegError: a column is missing, a value is not a number, or two rows are the same measurement.
     """
     frame, rows = frame.reset_index(drop=True), len(frame)
-    ignored = [str(c) for c in frame.columns if c not in COLUMNS]
+    ignored = [str(c) for c in frame.columns if c not in (*COLUMNS, *FACTS)]
     wide = "value" not in frame.columns
     if wide:
-        frame = _from_wide(frame, source, dict(better or {}))
+        frame = _from_wide(frame, source, better or {}, metrics)
     elif "metric" not in frame.columns:
         raise MedsegError(
             f"{source}: there is a column 'value' but none 'metric'; name the metric of each row"
         )
-    frame = frame[[c for c in COLUMNS if c in frame.columns]].copy()
+    frame = frame[[c for c in (*COLUMNS, *FACTS) if c in frame.columns]].copy()
     frame["value"] = _numbers(frame, source, rows)
     for column in frame.columns.drop("value"):
-        frame[column] = _text(frame[column])
+        frame[column] = _areas(frame[column]) if column in NUMBERS else _text(frame[column])
     if not len(frame):
         raise MedsegError(f"{source}: the table has no rows")
     _check_duplicates(frame, source, () if wide else ignored)
     return frame
 
 
-def _from_wide(frame: pd.DataFrame, source: str, better: dict[str, str]) -> pd.DataFrame:
-    from medseg.metrics import METRICS
-
-    known = {**better, **{e.name: e.facts["better"] for e in METRICS if e.name in frame.columns}}
-    if not set(known) & set(frame.columns):
+def _from_wide(
+    frame: pd.DataFrame, source: str, better: Mapping[str, str], metrics: Collection[str]
+) -> pd.DataFrame:
+    known = _directions_of(frame, better, metrics)
+    if not known:
         raise MedsegError(
             f"{source}: neither the columns 'metric' and 'value' nor one named after a metric; "
             f"it has {', '.join(map(str, frame.columns))}"
         )
-    return tidy(frame, known)
+    wanted = metrics if set(metrics) <= set(known) else ()
+    return tidy(frame, {name: way for name, way in known.items() if name in wanted or not wanted})
+
+
+def _directions_of(
+    frame: pd.DataFrame, better: Mapping[str, str], metrics: Collection[str]
+) -> dict[str, str]:
+    """The metrics among a wide table's columns, and which direction is better."""
+    known = {**BETTER, **better}
+    strange = [c for c in frame.columns if c not in (*COLUMNS, *FACTS, *known)]
+    if strange and not (metrics and set(metrics) <= set(known)):
+        # only now is the registry asked: its metrics import torch, which takes seconds
+        known = {**{name: METRICS[name].facts["better"] for name in strange if name in METRICS}, **known}
+    return {name: way for name, way in known.items() if name in frame.columns}
 
 
 def _text(column: pd.Series) -> pd.Series:
     """Keys as text, a repeat of ``1.0`` as ``1``, nothing as the empty text."""
     import pandas as pd
 
+    if isinstance(column.dtype, pd.StringDtype):
+        return column.fillna("")
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
     codes, levels = pd.factorize(column)
     # nothing has the code -1, the last level
-    return pd.Series(np.array([*map(str, levels), ""], dtype=object)[codes], index=column.index)
+    return pd.Series([*map(str, levels), ""]).iloc[codes].set_axis(column.index)
+
+
+def _areas(column: pd.Series) -> pd.Series:
+    """Areas in pixels; what is no number is not known."""
+    import pandas as pd
+
+    return pd.to_numeric(column, errors="coerce").astype(float)
 
 
 def _numbers(frame: pd.DataFrame, source: str, rows: int) -> pd.Series:
@@ -177,15 +259,13 @@ def directions(
 
 
 def _direction(table: pd.DataFrame, metric: str, given: str | None) -> str:
-    said = (
-        {d for d in table.loc[table["metric"] == metric, "better"] if d}
-        if "better" in table.columns
-        else set()
-    )
+    mine = table.loc[table["metric"] == metric, "better"].unique() if "better" in table.columns else ()
+    said = {way for way in mine if way}
     if not said:
-        from medseg.metrics import METRICS
-
-        said = {METRICS[metric].facts["better"]} if metric in METRICS else set()
+        said = {BETTER[metric]} if metric in BETTER else set()
+    # a registered metric that BETTER lacks, unless its direction is given: this imports torch
+    if not said and not given and metric in METRICS:
+        said = {METRICS[metric].facts["better"]}
     said |= {given} if given else set()
     if len(said) != 1 or not said <= set(DIRECTIONS):
         fault = f"is said to be better {' and '.join(sorted(said))}" if said else "has no known direction"

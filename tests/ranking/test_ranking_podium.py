@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from medseg.errors import MedsegError
 from medseg.ranking import rank
+from medseg.ranking.podium import groupings
 
 
 def table(values: dict[str, list[float]], datasets: tuple[str, ...] = ("a",), **more: object) -> pd.DataFrame:
@@ -249,3 +251,59 @@ def test_unknown_direction() -> None:
 def test_one_contestant_is_no_contest() -> None:
     with pytest.raises(MedsegError, match=r"only one loss in the table \(x\)"):
         rank(table({"x": [0.5]}))
+
+
+def test_overall_makes_a_contest_of_every_combination_but_repeats() -> None:
+    frame = pd.concat(
+        table({"x": [a], "y": [b]}, (dataset,), model=model, repeat=repeat, split="holdout")
+        for dataset, model, a, b in [("a", "u", 0.9, 0.8), ("a", "v", 0.6, 0.7), ("b", "u", 0.3, 0.2)]
+        for repeat in (0, 1)
+    )
+    ranking = rank(frame, by="overall")
+    assert list(ranking.contests["contest"].unique()) == ["a/u", "a/v", "b/u"]
+    assert points(ranking) == {"x": 8, "y": 7}
+    assert ranking.table["mean_rank"].tolist() == pytest.approx([4 / 3, 5 / 3])
+    assert ranking.contests["n"].tolist() == [2] * 6
+
+
+def test_overall_without_other_factors_is_one_contest() -> None:
+    frame = table({"x": [0.9], "y": [0.8]}).drop(columns="dataset")
+    ranking = rank(frame, by="overall")
+    assert ranking.contests["contest"].tolist() == ["overall"] * 2
+    assert points(ranking) == {"x": 3, "y": 2}
+
+
+def test_a_hole_is_the_same_whatever_the_grouping() -> None:
+    frame = pd.concat(table({"x": [0.9], "y": [0.8]}, (d,), model=m) for d in "ab" for m in "uv")
+    frame = frame[~((frame["loss"] == "x") & (frame["dataset"] == "a") & (frame["model"] == "u"))]
+    rankings = [rank(frame, by=by) for by in ("dataset", "model", "overall")]
+    assert [r.holes() for r in rankings] == [["dataset=a model=u loss=x metric=dice"]] * 3
+    complete = [set(zip(r.contests["contest"], r.contests["complete"], strict=True)) for r in rankings]
+    assert complete == [
+        {("a", False), ("b", True)},
+        {("u", False), ("v", True)},
+        {("a/u", False), ("a/v", True), ("b/u", True), ("b/v", True)},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("levels", "of", "expected"),
+    [
+        ({"dataset": "ab", "model": "uv", "repeat": "01"}, "loss", ["dataset", "model", "overall"]),
+        ({"dataset": "ab", "model": "u", "repeat": "01"}, "loss", ["dataset"]),
+        ({"dataset": "ab", "model": "u", "augment": "pq"}, "loss", ["dataset", "overall"]),
+        ({"dataset": "a", "model": "u", "augment": "pq"}, "loss", ["overall"]),
+        ({"dataset": "a", "model": "u", "repeat": "01"}, "loss", ["dataset"]),
+        ({"dataset": "ab", "loss": "xy"}, "model", ["dataset", "overall"]),
+        ({"repeat": "01"}, "loss", ["repeat"]),
+    ],
+)
+def test_what_to_rank_by_if_nobody_says(levels: dict[str, str], of: str, expected: list[str]) -> None:
+    grid = itertools.product(*levels.values(), "xy")
+    frame = pd.DataFrame(grid, columns=[*levels, "loss" if of == "loss" else "model"])
+    assert groupings(frame, of) == expected
+
+
+def test_nothing_to_rank_by() -> None:
+    with pytest.raises(MedsegError, match="nothing to rank loss by"):
+        groupings(pd.DataFrame({"loss": ["x", "y"]}), "loss")

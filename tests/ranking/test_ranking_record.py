@@ -38,6 +38,56 @@ def test_only_the_first_three_places_are_marked() -> None:
     assert shown["a"].tolist() == ["0.4000 (1)", "0.3000 (2)", "0.2000 (3)", "0.1000"]
 
 
+def three(values: dict[str, list[float]], contests: str) -> Ranking:
+    rows = [(d, loss, v) for loss, row in values.items() for d, v in zip(contests, row, strict=True)]
+    frame = pd.DataFrame(rows, columns=["dataset", "loss", "value"])
+    return rank(frame.assign(metric="dice", better="higher"))
+
+
+def test_points_and_mean_ranks_that_disagree() -> None:
+    # places of x 1 5 5, of y 4 2 4, of z 3 3 2, of v 2 1 3, of w 5 4 1: w has the mean rank of y
+    values = {"x": [9, 1, 1], "y": [4, 8, 2], "z": [6, 6, 6], "v": [7, 9, 5], "w": [1, 4, 9]}
+    ranking = three(values, "abc")
+    table = ranking.table.set_index("contestant")
+    assert table["points"].to_dict() == {"v": 6, "z": 4, "w": 3, "x": 3, "y": 2}
+    assert ranking.disagreements() == [("x", "y")]
+    assert ranking.disagreement() == (
+        "! points and mean rank disagree by dataset: x is before y by points (3 to 2) and behind it by mean rank "
+        "(3.67 to 3.33)."
+    )
+    shown = ranking.display().set_index("loss")["mean rank"]
+    assert {name: cell.endswith(" !") for name, cell in shown.items()} == {
+        "v": False, "z": False, "w": False, "x": True, "y": True,
+    }  # fmt: skip
+    assert f"- {ranking.disagreement()}" in ranking.markdown().splitlines()
+
+
+def test_points_and_mean_ranks_that_agree(ranking: Ranking) -> None:
+    assert ranking.disagreements() == []
+    assert ranking.disagreement() == ""
+    assert "!" not in ranking.markdown()
+
+
+def test_equal_points_are_no_disagreement() -> None:
+    # places of x 1 3, of y 3 1, of z 2 2: points 4 4 4
+    ranking = three({"x": [3, 1], "y": [1, 3], "z": [2, 2]}, "ab")
+    assert ranking.disagreements() == []
+
+
+def test_many_disagreements_are_counted() -> None:
+    # four take turns in winning and are last otherwise; c is always the fourth and has no points
+    order = ["xabcd", "pabcd", "qabcd", "rabcd"]
+    names = "xpqrabcd"
+    values = {
+        n: [float(len(names) - (o + "".join(sorted(set(names) - set(o)))).index(n)) for o in order]
+        for n in names
+    }
+    ranking = three(values, "1234")
+    pairs = ranking.disagreements()
+    assert len(pairs) > 3
+    assert f"; so are {len(pairs) - 3} more pairs." in ranking.disagreement()
+
+
 def test_csv_keeps_the_numbers(ranking: Ranking, tmp_path: Path) -> None:
     ranking.write(tmp_path / "out.csv")
     back = pd.read_csv(tmp_path / "out.csv")

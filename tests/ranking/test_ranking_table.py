@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from medseg.errors import MedsegError
-from medseg.ranking.table import load, normalise, where
+from medseg.metrics import BETTER, METRICS
+from medseg.ranking.table import load, normalise, unread, where
 
 PUBLISHED = "dataset,model,metric,value\nisic2017,fcn,dice,.8477\nisic2017,unet,dice,.8295\n"
 WIDE = (
@@ -126,3 +129,76 @@ def test_where_keeps_the_named_levels(tmp_path: Path) -> None:
 def test_where_knows_columns_and_levels(tmp_path: Path, conditions: dict, words: str) -> None:
     with pytest.raises(MedsegError, match=words):
         where(load([write(tmp_path, PUBLISHED)]), conditions)
+
+
+FACTS = WIDE.replace("hd95\n", "hd95,reference_px,predicted_px,prediction\n").replace(
+    "12.5\n", "12.5,9,8,00000012\n"
+)
+
+
+def test_facts_of_the_masks_survive(tmp_path: Path) -> None:
+    table = load([write(tmp_path, FACTS.replace("0.25,3\n", "0.25,3,,nothing,\n"))])
+    assert table["prediction"].tolist() == ["00000012", ""] * 2
+    assert (
+        table["reference_px"].tolist()[0] == 9 and table["predicted_px"].isna().tolist() == [False, True] * 2
+    )
+    pd.testing.assert_frame_equal(normalise(table), table)
+    more = write(tmp_path, PUBLISHED, "more.csv")
+    both = load([tmp_path / "table.csv", more])
+    assert both["reference_px"].isna().tolist() == [False, True] * 2 + [True] * 2
+    assert both["prediction"].tolist()[-1] == ""
+
+
+def test_only_the_metrics_that_are_wanted_if_they_are_all_there(tmp_path: Path) -> None:
+    path = write(tmp_path, WIDE)
+    assert set(load([path], metrics=["dice"])["metric"]) == {"dice"}
+    assert set(load([path], metrics=["dice", "blur"])["metric"]) == {"dice", "hd95"}
+
+
+def test_columns_are_mapped_before_they_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "criterion,image_id,score,kind\n1e3,007,.5,dice\n")
+    said: list[str] = []
+    columns = {"loss": "criterion", "case": "image_id", "value": "score"}
+    table = load([path], columns={**columns, "metric": "kind"}, say=said.append)
+    assert table.to_dict("records") == [{"loss": "1e3", "case": "007", "metric": "dice", "value": 0.5}]
+    assert said == []
+    with pytest.raises(MedsegError, match="none 'metric'"):
+        load([path], columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"los": "criterion"}, "unknown column 'los'. Did you mean 'loss'"),
+        ({"loss": "criterium"}, r"table.csv: unknown column 'criterium'. Did you mean 'criterion'"),
+        ({"case": "criterion"}, "two columns are called case"),
+    ],
+)
+def test_columns_that_cannot_be_mapped(tmp_path: Path, columns: dict, words: str) -> None:
+    path = write(tmp_path, "criterion,case,metric,value\nx,1,dice,.5\n")
+    with pytest.raises(MedsegError, match=words):
+        load([path], columns=columns)
+
+
+def test_columns_that_are_not_read_are_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    path = write(tmp_path, "loss,seed,metric,value\nx,1,dice,.5\n")
+    load([path], say=said.append)
+    assert said == [f"{path}: columns not read: seed (--column KEY=NAME reads one as a key)"]
+    assert unread(pd.DataFrame(columns=["loss", "dice", "blur", "seconds"])) == ["blur", "seconds"]
+    assert unread(pd.DataFrame(columns=["loss", "dice", "blur"]), {"blur": "lower"}) == []
+
+
+def test_the_directions_that_need_no_torch_are_the_registered_ones() -> None:
+    assert {entry.name: entry.facts["better"] for entry in METRICS} == BETTER
+
+
+def test_reading_and_ranking_import_no_torch(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, WIDE.replace("busi,unet,bce,,vanilla,holdout,0,002", "busi,unet,iou,,vanilla,holdout,0,001")
+    )
+    code = (
+        "import sys; from pathlib import Path; from medseg.ranking import rank; from medseg.ranking.table import load;"
+        f"rank(load([Path({str(path)!r})], metrics=['dice'])); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

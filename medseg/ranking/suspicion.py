@@ -1,0 +1,266 @@
+"""Suspicious runs: whose values can be read, and yet should not be believed before someone has looked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from medseg.ranking.holes import missing
+from medseg.ranking.table import describe, normalise
+from medseg.results import RUN_KEYS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = ("missing", "nan", "identical", "constant")
+#: fewer cases than this prove nothing
+MIN_CASES = 3
+#: so many common cases must agree in their values; distances in pixels agree by chance more easily than masks do
+MIN_COMMON = 5
+#: a mean of fewer digits may have been rounded, and rounded means agree by chance
+DIGITS = 6
+#: metrics that are 0 where the prediction is empty and the lesion is not, and 1 where both are
+OVERLAPS = ("dice", "iou")
+
+
+class Finding(NamedTuple):
+    """One finding: the number of a run, the metric (empty: of the masks themselves), its kind, and why."""
+
+    run: int
+    metric: str
+    kind: str
+    reason: str
+
+
+def suspicious(table: pd.DataFrame, of: str = "loss", by: str = "dataset") -> pd.DataFrame:
+    """Name the runs of a table that cannot be compared as they are.
+
+    - ``missing``: others have the run, or cases of it, that this one lacks (see ``holes.missing``).
+    - ``nan``: values that are not finite.
+    - ``identical``: the same predictions (by their hashes, else by values, else by unrounded means) in several
+      repeats of one setting, compared on their common cases: training collapsed or was not repeated. Or the same
+      values for every case under two settings, as a column that was copied.
+    - ``constant``: every prediction is the same mask, or the value is the same for every case and not the best there
+      is, or an overlap is 0 or 1 in every case, as empty predictions give it.
+
+    Two repeats that were tested on different cases are compared on the cases they share, at least five by values and
+    three by hashes, which must not all have the same value. Means of at most six digits are not compared.
+
+    Args:
+        table: a results table, tidy or wide.
+        of: the factor whose levels compete, for what is missing; nothing is where it is no column of the table.
+        by: the factor whose levels are the contests, likewise.
+
+    Returns:
+        one row per run and finding: those of ``RUN_KEYS`` that the table has, ``metric`` (empty where the masks are
+        meant), ``kind`` and ``reason``.
+    """
+    import pandas as pd
+
+    table = normalise(table)
+    found = doubtful(table)
+    keys = [c for c in RUN_KEYS if c in table.columns]
+    if not {of, by} <= set(keys) or of == by:
+        return found
+    holes = missing(table, of, by)
+    holes = holes.assign(kind="missing")[[*keys, "metric", "kind", "reason"]]
+    known = found.loc[found["kind"] == "nan", [*keys, "metric"]]
+    named = set(known.itertuples(index=False, name=None))
+    fresh = [row not in named for row in holes[[*keys, "metric"]].itertuples(index=False, name=None)]
+    return pd.concat([holes[np.array(fresh, dtype=bool)], found], ignore_index=True)
+
+
+def doubtful(table: pd.DataFrame) -> pd.DataFrame:
+    """The findings of ``suspicious`` in what a normalised table holds, without what it lacks."""
+    import pandas as pd
+
+    keys = [c for c in RUN_KEYS if c in table.columns]
+    number = table.groupby(keys, sort=False).ngroup().to_numpy() if keys else np.zeros(len(table), int)
+    runs = table.loc[np.sort(np.unique(number, return_index=True)[1]), keys].reset_index(drop=True)
+    rows = [*_of_masks(table, number, runs)]
+    masked = {finding.run for finding in rows}
+    for metric in table["metric"].unique():
+        mine = (table["metric"] == metric).to_numpy()
+        part, run = table[mine], number[mine]
+        rows += _not_finite(part, run, metric)
+        good = np.isfinite(part["value"].to_numpy())
+        found = (_of_cases if "case" in table.columns else _of_means)(part[good], run[good], runs, metric)
+        # a run whose masks are told of needs no telling of its metrics
+        rows += [finding for finding in found if finding.run not in masked]
+    rows.sort(key=lambda finding: finding.run)
+    named = runs.loc[[finding.run for finding in rows]].reset_index(drop=True)
+    words = pd.DataFrame(
+        {field: [getattr(finding, field) for finding in rows] for field in ("metric", "kind", "reason")},
+        dtype=object,
+    )
+    return pd.concat([named, words], axis=1)
+
+
+def _not_finite(part: pd.DataFrame, run: np.ndarray, metric: str) -> Iterator[Finding]:
+    values = part["value"].to_numpy()
+    bad = np.flatnonzero(~np.isfinite(values))
+    for number in dict.fromkeys(run[bad].tolist()):
+        mine = bad[run[bad] == number]
+        case = f"case={part['case'].iloc[mine[0]]} " if "case" in part.columns else ""
+        count = f"{len(mine)} of {int((run == number).sum())} values not finite, first: "
+        yield Finding(number, metric, "nan", f"{count if case else ''}{case}value={values[mine[0]]}")
+
+
+def _of_masks(table: pd.DataFrame, number: np.ndarray, runs: pd.DataFrame) -> list[Finding]:
+    """What hashes and areas of the predictions tell, each run once whatever its metrics."""
+    if "case" not in table.columns or not {"prediction", "predicted_px"} & set(table.columns):
+        return []
+    first = ~_repeated(number, table["case"])
+    table, number = table[first], number[first]
+    rows: list[Finding] = []
+    hashes = "prediction" in table.columns
+    codes = table["prediction" if hashes else "predicted_px"].factorize(use_na_sentinel=True)[0]
+    if hashes:
+        codes = np.where((table["prediction"] == "").to_numpy(), -1, codes)
+    for run, index in _each(number):
+        if len(index) >= MIN_CASES and codes[index[0]] >= 0 and (codes[index] == codes[index[0]]).all():
+            rows += _constant_masks(table.iloc[index], run)
+    if hashes:
+        known = codes >= 0
+        told = {finding.run for finding in rows}
+        found = _repeats(codes[known].astype(float), number[known], table["case"][known], runs, MIN_CASES)
+        rows += [
+            Finding(run, "", "identical", f"the same predictions as {others} in all {n} common cases")
+            for run, others, n in found
+            if run not in told
+        ]
+    return rows
+
+
+def _constant_masks(run: pd.DataFrame, number: int) -> list[Finding]:
+    """One finding, unless the lesion is empty in every reference as it is in every prediction."""
+    empty = "predicted_px" in run.columns and (run["predicted_px"] == 0).all()
+    if empty and "reference_px" in run.columns and (run["reference_px"] == 0).all():
+        return []
+    if empty:
+        reason = f"every prediction is empty, in {len(run)} cases"
+    elif "prediction" in run.columns:
+        reason = f"one and the same prediction in all {len(run)} cases"
+    else:
+        reason = f"every prediction has {run['predicted_px'].iloc[0]:g} pixels, in {len(run)} cases"
+    return [Finding(number, "", "constant", reason)]
+
+
+def _of_cases(part: pd.DataFrame, run: np.ndarray, runs: pd.DataFrame, metric: str) -> list[Finding]:
+    values, rows = part["value"].to_numpy(), []
+    best = 0.0 if "better" in part.columns and (part["better"] == "lower").any() else 1.0
+    constant = set()
+    for number, index in _each(run):
+        mine = values[index]
+        if (mine == mine[0]).all():
+            constant.add(number)
+            if len(mine) >= MIN_CASES and mine[0] != best:
+                reason = f"{metric}={mine[0]:.6g} in each of {len(mine)} cases"
+                rows.append(Finding(number, metric, "constant", reason))
+        elif metric in OVERLAPS and len(mine) >= MIN_CASES and np.isin(mine, (0, 1)).all():
+            reason = f"{metric} is 0 or 1 in each of {len(mine)} cases, as of empty predictions"
+            rows.append(Finding(number, metric, "constant", reason))
+    if "prediction" not in part.columns:
+        rows += [
+            Finding(number, metric, "identical", f"the same values as {others} in all {n} common cases")
+            for number, others, n in _repeats(values, run, part["case"], runs, MIN_COMMON)
+        ]
+    rows += _copies(part, run, runs, metric, constant)
+    return rows
+
+
+def _repeats(
+    values: np.ndarray, run: np.ndarray, case: pd.Series, runs: pd.DataFrame, enough: int
+) -> Iterator[tuple[int, str, int]]:
+    """Runs that equal another repeat of their setting on common cases: the run, the others, how many cases."""
+    if "repeat" not in runs.columns:
+        return
+    setting = [c for c in runs.columns if c != "repeat"]
+    alike = runs.groupby(setting, sort=False).ngroup().to_numpy() if setting else np.zeros(len(runs), int)
+    cases = case.factorize()[0]
+    for _, index in _each(alike[run]):
+        numbers, row = np.unique(run[index], return_inverse=True)
+        _, column = np.unique(cases[index], return_inverse=True)
+        grid = np.full((len(numbers), column.max() + 1), np.nan)
+        grid[row, column] = values[index]
+        partners: dict[int, list[int]] = {}
+        common: dict[int, int] = {}
+        for a, b in zip(*np.triu_indices(len(numbers), 1), strict=True):
+            both = ~np.isnan(grid[a]) & ~np.isnan(grid[b])
+            one, other = grid[a, both], grid[b, both]
+            if len(one) >= enough and (one == other).all() and (one != one[0]).any():
+                for this, that in ((a, b), (b, a)):
+                    partners.setdefault(int(numbers[this]), []).append(int(numbers[that]))
+                    common[int(numbers[this])] = min(common.get(int(numbers[this]), len(one)), len(one))
+        for number, others in partners.items():
+            yield number, _numbered("repeat", runs["repeat"].iloc[others]), common[number]
+
+
+def _copies(
+    part: pd.DataFrame, run: np.ndarray, runs: pd.DataFrame, metric: str, constant: set[int]
+) -> Iterator[Finding]:
+    """Runs of different settings that have the same values for the same cases."""
+    import pandas as pd
+
+    bits = pd.util.hash_pandas_object(part[["case", "value"]], index=False).to_numpy()
+    same: dict[tuple[int, int], list[int]] = {}
+    for number, index in _each(run):
+        if number not in constant and len(index) >= MIN_CASES:
+            # a sum, so that the order of the cases does not matter
+            same.setdefault((len(index), int(bits[index].sum())), []).append(number)
+    setting = [c for c in runs.columns if c != "repeat"]
+    for numbers in same.values():
+        for number in numbers if len(numbers) > 1 else ():
+            # repeats of one setting are told of as such
+            others = [n for n in numbers if (runs.loc[n, setting] != runs.loc[number, setting]).any()]
+            if others:
+                reason = f"the same value for every case as {_differing(runs, number, others)}: a copy?"
+                yield Finding(number, metric, "identical", reason)
+
+
+def _of_means(part: pd.DataFrame, run: np.ndarray, runs: pd.DataFrame, metric: str) -> Iterator[Finding]:
+    same: dict[tuple[str, str], list[int]] = {}
+    for number, value in zip(run.tolist(), part["value"].tolist(), strict=True):
+        if metric in OVERLAPS and value == 0:
+            yield Finding(number, metric, "constant", f"{metric} is 0: no prediction meets its lesion")
+        elif float(f"{value:.{DIGITS}g}") != value:
+            dataset = runs["dataset"].iloc[number] if "dataset" in runs.columns else ""
+            same.setdefault((dataset, f"{value:.12g}"), []).append(number)
+    for numbers in same.values():
+        for number in numbers if len(numbers) > 1 else ():
+            others = _differing(runs, number, [other for other in numbers if other != number])
+            yield Finding(number, metric, "identical", f"the same mean as {others}, to 12 digits")
+
+
+def _repeated(number: np.ndarray, case: pd.Series) -> np.ndarray:
+    """Rows of a run and case that came before, under another metric."""
+    import pandas as pd
+
+    return pd.DataFrame({"run": number, "case": case.factorize()[0]}).duplicated().to_numpy()
+
+
+def _each(numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each number with the positions where it stands."""
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    for index in np.split(order, starts[1:]) if len(order) else ():
+        yield int(numbers[index[0]]), index
+
+
+def _differing(runs: pd.DataFrame, number: int, others: list[int]) -> str:
+    """The first of some runs by what tells it from this one: ``loss=dice repeat=1``."""
+    row, other = runs.loc[number], runs.loc[others[0]]
+    words = describe(other[(row != other).to_numpy()])
+    return words + (f" and {len(others) - 1} more" if len(others) > 1 else "")
+
+
+def _numbered(noun: str, levels: Iterable[str]) -> str:
+    names = list(levels)
+    return f"{noun}{'s' * (len(names) > 1)} {', '.join(names)}"
+
+
+def lines(found: pd.DataFrame) -> list[str]:
+    """The findings in words: ``loss=bce repeat=1 metric=dice: constant: dice=0 in each of 20 cases``."""
+    return [f"{describe(row)}: {row['kind']}: {row['reason']}" for _, row in found.iterrows()]
