@@ -63,16 +63,36 @@ def compose(choice: Choice, folder: Path, settings: Settings | None = None, *, p
 
 def check_parts(choice: Choice, settings: Settings, facts: dict[str, Any]) -> None:
     """Raise if a name or argument is unknown, or the model cannot take images of that size."""
+    check_preprocess(choice, settings, facts)
+    check_augment(choice, settings)
+    check_loss(choice, settings)
+    check_model(choice, settings, facts)
+
+
+def check_preprocess(choice: Choice, settings: Settings, facts: dict[str, Any]) -> None:
+    """Raise if the preprocessing cannot be built, or not for the data set's channels."""
+    steps = build_steps(choice.preprocess, settings.preprocess_arguments, settings.image_size)
+    steps.check_channels(facts["channels"])
+
+
+def check_augment(choice: Choice, settings: Settings) -> None:
+    """Raise if the augmentation cannot be built, or makes none of the copies that its protocol is about."""
+    names, protocol = parse_augment(choice.augment)
+    if not build_augments(names, settings.augment_arguments):
+        with_protocol(names, protocol)  # refuses to make copies by nothing
+
+
+def check_loss(choice: Choice, settings: Settings) -> None:
+    """Raise if the loss cannot be built."""
+    LOSSES.build(choice.loss, settings.loss_arguments)
+
+
+def check_model(choice: Choice, settings: Settings, facts: dict[str, Any]) -> None:
+    """Raise if the model cannot be built, begin with these weights, or take batches of that size."""
     import torch
 
     from medseg.models.transfer import parameter_groups
 
-    steps = build_steps(choice.preprocess, settings.preprocess_arguments, settings.image_size)
-    steps.check_channels(facts["channels"])
-    names, protocol = parse_augment(choice.augment)
-    if not build_augments(names, settings.augment_arguments):
-        with_protocol(names, protocol)  # refuses to make copies by nothing
-    LOSSES.build(choice.loss, settings.loss_arguments)
     with torch.device("meta"):
         channels = {"in_channels": facts["channels"], "out_channels": len(facts["labels"])}
         more = {"frozen_stages": settings.frozen_stages, **channels}
