@@ -14,7 +14,7 @@ import numpy as np
 
 from medseg.data.documents import digest, read_document, write_document
 from medseg.data.index import Progress
-from medseg.data.index_file import Index
+from medseg.data.index_file import Index, IndexedSample
 from medseg.data.reading import read_sample
 from medseg.data.store import dataset_lock
 from medseg.errors import MedsegError
@@ -92,6 +92,7 @@ def _build_arrays(index: Index, settings: Settings, folder: Path, progress: Prog
     try:
         _fill(index, settings, temporary, progress)
         record = settings.record(index) | {"cases": [sample.case for sample in index.samples]}
+        record["sources"] = [_source(sample) for sample in index.samples]
         write_document(record, temporary / "cases.json")
         temporary.chmod(0o755)
         temporary.replace(folder)
@@ -103,16 +104,18 @@ def _build_arrays(index: Index, settings: Settings, folder: Path, progress: Prog
 def _fill(index: Index, settings: Settings, folder: Path, progress: Progress | None) -> None:
     channels = settings.channels or index.channels
     number = len(index.samples)
-    first_image, first_mask = _decoded(index, 0, channels, settings.steps)
+    old = _earlier(index, settings, folder.parent)
+    first = old.get(_source(index.samples[0])) or _decoded(index, 0, channels, settings.steps)
     images, masks = (
         np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=first.dtype, shape=(number, *first.shape)
+            folder / f"{name}.npy", mode="w+", dtype=row.dtype, shape=(number, *row.shape)
         )
-        for name, first in (("images", first_image), ("masks", first_mask))
+        for name, row in zip(("images", "masks"), first, strict=True)
     )
+    old[_source(index.samples[0])] = first
 
     def place(i: int) -> None:
-        image, masks[i] = _decoded(index, i, channels, settings.steps)
+        image, masks[i] = old.get(_source(index.samples[i])) or _decoded(index, i, channels, settings.steps)
         if image.dtype != images.dtype:
             raise MedsegError(
                 f"{index.samples[i].image}: its pixels are {image.dtype} after preprocessing, those of"
@@ -126,6 +129,32 @@ def _fill(index: Index, settings: Settings, folder: Path, progress: Progress | N
                 progress(done, number)
     images.flush()
     masks.flush()
+
+
+def _earlier(index: Index, settings: Settings, arrays: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Source of a sample -> its rows in older arrays of the same settings, memory-mapped.
+
+    When a file of a data set has changed, the others need not be decoded again.
+    """
+    wanted = settings.record(index)
+    rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for file in sorted(arrays.glob("[!.]*/cases.json")):
+        try:
+            record = read_document(file, "")
+            sources = record.pop("sources")
+            if {**record, "index": wanted["index"], "cases": None} != {**wanted, "cases": None}:
+                continue
+            images, masks = mapped(file.parent)
+        except (MedsegError, KeyError):  # of an earlier version, or broken: nothing to take from
+            continue
+        if len(images) == len(masks) == len(sources):
+            rows |= {source: (images[i], masks[i]) for i, source in enumerate(sources)}
+    return rows
+
+
+def _source(sample: IndexedSample) -> str:
+    """What a row is read from; the slices of a volume have one content, so the names count as well."""
+    return digest([sample.files, sample.content])[:16]
 
 
 def _decoded(index: Index, i: int, channels: int, steps: Steps) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from pathlib import Path
@@ -233,6 +234,7 @@ class CaseResults:
     def _begin(self, engine: Workflow) -> None:
         self._values: dict[str, list[np.ndarray]] = {}
         self._predictions: list[np.ndarray] = []
+        self._facts: dict[str, list[np.ndarray]] = {}
 
     def _add(self, engine: Workflow) -> None:
         from medseg.metrics import per_case
@@ -241,7 +243,10 @@ class CaseResults:
         prediction = binarise(engine.state.output["pred"])
         for name, values in per_case(prediction, engine.state.output["label"]).items():
             self._values.setdefault(name, []).append(values)
-        self._predictions.append(np.packbits(prediction.cpu().numpy(), axis=-1))
+        masks = prediction.cpu().numpy()
+        self._predictions.append(np.packbits(masks, axis=-1))
+        for name, facts in mask_facts(masks, engine.state.output["label"].cpu().numpy()).items():
+            self._facts.setdefault(name, []).append(facts)
 
     def _end(self, engine: Workflow) -> None:
         import pandas as pd
@@ -252,9 +257,34 @@ class CaseResults:
         values = {name: np.concatenate(parts) for name, parts in self._values.items()}
         predictions = np.unpackbits(np.concatenate(self._predictions), axis=-1)
         facts = {**self.record.facts, "case": self.part.cases, "group": self.part.groups}
-        frame = pd.DataFrame({**facts, **values})
+        measured = {name: np.concatenate(parts) for name, parts in self._facts.items()}
+        frame = pd.DataFrame({**facts, **values, **measured})
         draw(self.part, predictions, values["dice"], self.record.name, self.record.folder / "cases.png")
         means = {name: round(float(v.mean()), 6) for name, v in values.items()}
         self.record.update(status="done", test=means, cases=len(frame), ended=now())
         write_csv(frame, self.record.folder / "cases.csv")
         self.record.send(force=True)
+
+
+def mask_facts(prediction: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
+    """What is known of each case's masks besides its metrics.
+
+    Args:
+        prediction: ``(N, K, H, W)`` of 0 and 1 or bool.
+        label: of that shape, 0 and 1.
+
+    Returns:
+        ``reference_px`` and ``predicted_px``, the lesion's pixels in label and prediction, and ``prediction``, 8 hex
+        digits that are equal where predicted masks are. Of several channels the first is background and does not
+        count.
+    """
+    first = 0 if prediction.shape[1] == 1 else 1
+    lesions, marked = label[:, first:] != 0, np.ascontiguousarray(prediction[:, first:], dtype=bool)
+    # a hash of pixels alone would not tell 2 x 8 from 4 x 4
+    shape = str(marked.shape[1:]).encode()
+    hashes = [hashlib.sha256(shape + np.packbits(mask).tobytes()).hexdigest()[:8] for mask in marked]
+    return {
+        "reference_px": np.count_nonzero(lesions, axis=(1, 2, 3)),
+        "predicted_px": np.count_nonzero(marked, axis=(1, 2, 3)),
+        "prediction": np.array(hashes, dtype=object),
+    }

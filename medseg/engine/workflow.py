@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from medseg.bundle.open import Bundle
 from medseg.bundle.settings import SHARED_KNOBS
 from medseg.bundle.verify import references, walk
@@ -270,20 +272,30 @@ def release(root: str) -> None:
         root: the bundle's folder.
     """
     bundle = Bundle(Path(root))
-    runs = {name: read_run(bundle.root / "repeats" / name) for name in bundle.finished()}
-    runs = {name: run for name, run in runs.items() if "best_val_dice" in run and _fits(bundle, run)}
-    if not runs:
-        return
-    best = max(runs, key=lambda name: runs[name]["best_val_dice"])
-    weights = (bundle.root / "repeats" / best / "model.pt").read_bytes()
-    with atomic_write(bundle.root / "models" / "model.pt", "wb") as file:
-        file.write(weights)
-    kept = {
-        key: runs[best].get(key)
-        for key in ("facts", "best_val_dice", "best_epoch", "test", "weights", "tags")
-    }
-    with atomic_write(bundle.root / "models" / "model.json") as file:
-        json.dump({"repeat": best, **kept}, file, indent=2)
+    with releasing(bundle.root):
+        runs = {name: read_run(bundle.root / "repeats" / name) for name in bundle.finished()}
+        runs = {name: run for name, run in runs.items() if "best_val_dice" in run and _fits(bundle, run)}
+        if not runs:
+            return
+        best = max(runs, key=lambda name: runs[name]["best_val_dice"])
+        weights, released = bundle.root / "repeats" / best / "model.pt", bundle.root / "models" / "model.pt"
+        if weights.is_file():
+            with atomic_write(released, "wb") as file:
+                file.write(weights.read_bytes())
+        elif (
+            released.is_file()
+        ):  # the best one's weights were removed; what is there stays with what is said of it
+            return
+        keys = ("facts", "best_val_dice", "best_epoch", "test", "weights", "tags")
+        kept = {key: runs[best].get(key) for key in keys}
+        with atomic_write(bundle.root / "models" / "model.json") as file:
+            json.dump({"repeat": best, **kept}, file, indent=2)
+
+
+def releasing(root: Path) -> FileLock:
+    """The lock under which one process at a time chooses a bundle's best repeat."""
+    (root / "models").mkdir(exist_ok=True)
+    return FileLock(root / "models" / ".lock")
 
 
 def _fits(bundle: Bundle, run: dict[str, Any]) -> bool:

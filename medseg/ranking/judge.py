@@ -183,13 +183,17 @@ def _columns(view: View, order: list[int]) -> tuple[list[Part], Array, Array]:
 def _levels(
     cells: Cells, views: list[View], drawn: list[Array], order: list[int], sign: float, level: float
 ) -> pd.DataFrame:
-    """Mean, interval and chance to be best of every contestant in every view."""
+    """Mean, interval and chance to be best of every contestant in every view.
+
+    A mean is one over these data sets: how much harder one is than the other is no doubt about it. Only where nothing
+    within data sets varies, as in a table of published means, are the data sets what the interval draws.
+    """
     import pandas as pd
 
     rows = []
     for view, draws in zip(views, drawn, strict=True):
-        spread = variances(view.parts, view.between)
-        mean, half = _mean(view), spread.half_width(level)
+        spread, alone = (variances(view.parts, between) for between in (view.between, False))
+        mean, half = _mean(view), (alone if alone.known else spread).half_width(level)
         best = places(draws)[:, 0] if spread.known else np.full(len(mean), np.nan)
         for k in order:
             low, high = sorted((sign * (mean[k] - half[k]), sign * (mean[k] + half[k])))
@@ -312,7 +316,8 @@ def _notes(cells: Cells, view: View, rope: float, level: float, fixed: bool) -> 
     ]
     if view.between:
         notes.append(
-            f"The {datasets} data sets are taken as a sample: a difference must hold on others like them."
+            f"The {datasets} data sets are taken as a sample: a difference must hold on others like them. "
+            "An interval of one mean is for these data sets."
         )
     elif datasets > 1:
         notes.append(

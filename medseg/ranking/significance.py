@@ -171,13 +171,15 @@ def omnibus(
     from scipy.stats import rankdata
 
     names = list(values.columns)
-    goodness = rounded(values.to_numpy(float) * (1 if better == "higher" else -1))
+    exact = values.to_numpy(float) * (1 if better == "higher" else -1)
+    goodness = rounded(exact)
     ranks = rankdata(-goodness, axis=1).mean(0)
     chi2, chi2_p, f, f_p = friedman(goodness)
     critical, p = nemenyi(ranks, len(values), level)
     one, two = np.triu_indices(len(names), 1)
     pairs = pd.DataFrame(itertools.combinations(names, 2), columns=["a", "b"])
-    differences = rounded(goodness[:, one] - goodness[:, two], goodness)
+    # of values that are not rounded yet: twice rounded, equal differences may lie a last digit apart
+    differences = rounded(exact[:, one] - exact[:, two], exact)
     statistic, of_pairs = wilcoxon(differences)
     bayes = signed_rank(differences, rope, seed=seed)
     return Omnibus(

@@ -9,7 +9,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -224,6 +224,7 @@ class Ledger:
         epochs: Callable[[Row], int] | None = None,
         deaths: Mapping[Process, str] | None = None,
         retries: int = 0,
+        spare: Collection[Process] = (),
     ) -> list[Row]:
         """Let go of the claims of dead workers, so that others go on with their runs.
 
@@ -235,6 +236,7 @@ class Ledger:
             epochs: how far a run had got; 0 for all if not given.
             deaths: how workers died, where somebody saw it, such as ``signal 9``.
             retries: how many deaths that somebody saw are forgiven.
+            spare: workers whose end the caller will see by itself, and then know how they died.
 
         Returns:
             The runs that were taken back, as they were.
@@ -244,6 +246,8 @@ class Ledger:
         taken = []
         for suspect in suspects:
             run = as_row(suspect)
+            if run.process in spare:
+                continue
             reached = epochs(run) if epochs else 0
             how = (deaths or {}).get(run.process) if run.process else None
             with transaction(self.path) as db:

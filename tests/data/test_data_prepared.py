@@ -230,6 +230,80 @@ def test_cases_json_tells_what_the_arrays_are(mine):
     assert document["index"] == made.index.fingerprint
 
 
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """The cases that were decoded, in the order of their names."""
+    read: list[str] = []
+    usual = arrays.read_sample
+
+    def counted(index, sample, channels):
+        read.append(sample.case)
+        return usual(index, sample, channels)
+
+    monkeypatch.setattr(arrays, "read_sample", counted)
+    return read
+
+
+def indexed_again(folder: Path, own: dict, prepared: Path) -> None:
+    write_index(build_index("mine", folder, **own), index_path("mine", prepared))
+    shutil.rmtree(prepared / "mine" / "splits")
+
+
+def test_of_a_changed_data_set_only_the_changed_files_are_decoded(mine, own, decoded):
+    before = prepare("mine", None, mine, image_size=16)
+    assert sorted(decoded) == sorted(before.cases)
+    images, masks, root = np.array(before.images), np.array(before.masks), before.index.root
+    decoded.clear()
+    for number, kind in ((0, "images"), (5, "images"), (9, "masks")):
+        file = root / kind / f"{before.cases[number]}.png"
+        Image.fromarray(np.asarray(Image.open(file))[::-1].copy()).save(file)
+    (root / "images" / f"{before.cases[3]}.png").unlink()
+    (root / "masks" / f"{before.cases[3]}.png").unlink()
+    indexed_again(root, own, mine)
+
+    after = prepare("mine", None, mine, image_size=16)
+    changed = [before.cases[number] for number in (0, 5, 9)]
+    assert sorted(decoded) == sorted(changed)
+    assert before.folder.is_dir()
+    assert after.folder != before.folder
+    for i, case in enumerate(after.cases):
+        j = before.cases.index(case)
+        same = np.array_equal(after.images[i], images[j]) and np.array_equal(after.masks[i], masks[j])
+        assert same == (case not in changed)
+    assert len(after.images) == 23
+
+
+def test_another_setting_decodes_every_file_of_its_data_set_anew(mine, lesions, own, decoded):
+    write_index(build_index("other", lesions(12), **own), index_path("other", mine))
+    for name in ("mine", "other"):
+        prepare(name, None, mine, image_size=16)
+    decoded.clear()
+    prepare("mine", None, mine, image_size=8)
+    assert len(decoded) == 24
+    prepare("mine", None, mine, image_size=16, channels=1)
+    prepare("mine", None, mine, image_size=16, preprocess=["median"])
+    assert len(decoded) == 3 * 24
+    prepare("other", None, mine, image_size=16)
+    assert len(decoded) == 3 * 24
+
+
+@pytest.mark.parametrize("harm", ["sources", "images.npy", "cases.json"])
+def test_older_arrays_that_say_too_little_or_are_broken_are_not_taken_from(mine, own, decoded, harm):
+    before = prepare("mine", None, mine, image_size=16)
+    if harm == "sources":
+        record = json.loads((before.folder / "cases.json").read_text())
+        del record["sources"]
+        (before.folder / "cases.json").write_text(json.dumps(record))
+    else:
+        (before.folder / harm).write_bytes((before.folder / harm).read_bytes()[:70])
+    (before.index.root / "images" / f"{before.cases[3]}.png").unlink()
+    (before.index.root / "masks" / f"{before.cases[3]}.png").unlink()
+    indexed_again(before.index.root, own, mine)
+    decoded.clear()
+    assert len(prepare("mine", None, mine, image_size=16).images) == 23
+    assert len(decoded) == 23
+
+
 def test_the_phantom_is_drawn_again_when_its_pictures_are_lost(tmp_path):
     first = prepare("phantom", None, tmp_path, image_size=32)
     shutil.rmtree(tmp_path / "phantom/source")

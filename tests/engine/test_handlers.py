@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from medseg.engine.handlers import Checkpoints, Curves, EpochSeed
+from medseg.engine.handlers import CaseResults, Checkpoints, Curves, EpochSeed, mask_facts
 from medseg.engine.record import RunRecord, read_run
 from medseg.errors import MedsegError
 
@@ -124,3 +125,53 @@ def test_draws_are_a_function_of_seed_epoch_and_rank():
 
     assert draws(1, 0) == draws(1, 0)
     assert len({*draws(1, 0), *draws(2, 0), *draws(1, 1)}) == 9
+
+
+def test_the_areas_of_lesions_and_a_hash_of_the_predicted_mask():
+    label = np.zeros((3, 1, 4, 5), np.uint8)
+    label[0, 0, :2, :3] = 1
+    label[2, 0] = 1
+    prediction = np.zeros((3, 1, 4, 5), bool)
+    prediction[0, 0, 0, 0] = prediction[1, 0, 0, 0] = True
+    prediction[2, 0, :, 4] = True
+    facts = mask_facts(prediction, label)
+    assert facts["reference_px"].tolist() == [6, 0, 20]
+    assert facts["predicted_px"].tolist() == [1, 1, 4]
+    first, second, third = facts["prediction"]
+    assert first == second != third
+    assert all(len(text) == 8 and set(text) <= set("0123456789abcdef") for text in (first, third))
+    moved = np.roll(prediction, 1, axis=3)
+    assert mask_facts(moved, label)["prediction"][0] != first
+    assert mask_facts(prediction.reshape(3, 1, 5, 4), label.reshape(3, 1, 5, 4))["prediction"][0] != first
+
+
+def test_the_background_of_several_channels_does_not_count():
+    label = np.zeros((1, 3, 2, 2), np.uint8)
+    label[0, 0] = label[0, 1, 0] = label[0, 2, 1, 1] = 1
+    prediction = np.zeros((1, 3, 2, 2), bool)
+    prediction[0, 0] = prediction[0, 1, 0, 0] = True
+    facts = mask_facts(prediction, label)
+    assert (facts["reference_px"].tolist(), facts["predicted_px"].tolist()) == ([3], [1])
+    prediction[0, 0] = False
+    assert mask_facts(prediction, label)["prediction"] == facts["prediction"]
+
+
+def test_each_row_of_the_cases_tells_both_areas_and_the_mask(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("medseg.engine.gallery.draw", lambda *_: None)
+    record = RunRecord(str(tmp_path), FACTS, {})
+    record.start()
+    labels = torch.zeros(3, 1, 4, 8, dtype=torch.uint8)
+    labels[0, 0, 0, :5] = labels[2, 0, 1] = 1
+    logits = torch.full((3, 1, 4, 8), -4.0)
+    logits[0, 0, 0, :2] = 4.0
+    batches = [slice(0, 2), slice(2, 3)]
+    evaluator = Engine(lambda _, rows: {"pred": logits[rows], "label": labels[rows]})
+    part = SimpleNamespace(cases=["a", "b", "c"], groups=["g", "g", "h"])
+    CaseResults(record, part).attach(evaluator)
+    evaluator.run(batches)
+    found = pd.read_csv(tmp_path / "cases.csv", dtype={"prediction": str})
+    assert list(found.columns[-3:]) == ["reference_px", "predicted_px", "prediction"]
+    assert found["reference_px"].tolist() == [5, 0, 8]
+    assert found["predicted_px"].tolist() == [2, 0, 0]
+    assert found["prediction"][1] == found["prediction"][2] != found["prediction"][0]
+    assert set(read_run(tmp_path)["test"]).isdisjoint({"reference_px", "predicted_px", "prediction"})

@@ -163,6 +163,21 @@ def test_fixed_data_sets_narrow_the_intervals_and_the_question() -> None:
     assert any("these 3 data sets" in note for note in fixed.notes)
 
 
+def test_how_hard_data_sets_are_is_no_doubt_about_a_mean() -> None:
+    table = study(datasets=3, models=1)
+    shift = table["dataset"].map({"set0": -0.3, "set1": 0.0, "set2": 0.3})
+    apart = judge(table.assign(value=table["value"] + shift))
+    assert apart.means["mean"].tolist() == pytest.approx(judge(table).means["mean"].tolist())
+    width, same_width = ((e.means["high"] - e.means["low"]).tolist() for e in (apart, judge(table)))
+    assert width == pytest.approx(same_width)
+    # with one value per data set, the data sets are all that varies
+    bare = table.groupby(["dataset", "model", "loss", "metric"], as_index=False)["value"].mean()
+    published = judge(
+        bare.assign(value=bare["value"] + bare["dataset"].map({"set0": -0.3, "set1": 0, "set2": 0.3}))
+    )
+    assert (published.means["high"] - published.means["low"] > 0.5).all()
+
+
 def test_the_same_values_everywhere_are_tied() -> None:
     table = study(models=1)
     value = table.groupby(["dataset", "repeat", "case"])["value"].transform("first")

@@ -83,7 +83,7 @@ while claim := ledger.claim():
 """
     command = [sys.executable, "-c", script, str(tmp_path / "ledger.db")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    said = [process.communicate(timeout=60)[0].split() for process in running]
+    said = [process.communicate(timeout=240)[0].split() for process in running]
     assert [process.returncode for process in running] == [0] * 4
     assert sorted(key for keys in said for key in keys) == sorted(f"k{i}" for i in range(12))
     assert {a.outcome for a in Ledger(tmp_path / "ledger.db").attempts()} == {"done"}
@@ -166,10 +166,17 @@ def test_a_number_that_another_process_has_now_does_not_count_as_alive(ledger):
     assert [row.key for row in ledger.take_back()] == ["k0"]
 
 
+def test_workers_that_their_own_command_looks_after_are_spared(ledger):
+    owner = replace(this_process(), started=1)
+    ledger.claim(owner)
+    assert ledger.take_back(spare={owner}) == []
+    assert [row.key for row in ledger.take_back(spare={this_process()})] == ["k0"]
+
+
 def test_a_zombie_is_dead():
     child = subprocess.Popen([sys.executable, "-c", ""])
     process = replace(this_process(), pid=child.pid, started=started(child.pid))
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not process.gone() and time.monotonic() < until:
         time.sleep(0.01)
     assert process.gone()

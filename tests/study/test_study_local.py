@@ -83,7 +83,7 @@ def run(folder: StudyFolder, workers: int = 2) -> list[str]:
     return [row.state for row in Ledger(folder.ledger).rows()]
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -132,7 +132,7 @@ def test_two_commands_at_once_share_the_runs(study, stub):
     commands = [
         subprocess.Popen([sys.executable, "-c", COMMAND, str(folder.root), str(stub)]) for _ in range(2)
     ]
-    assert [command.wait(timeout=60) for command in commands] == [0, 0]
+    assert [command.wait(timeout=240) for command in commands] == [0, 0]
     assert outcomes(folder) == {(f"k{i}", "done"): 1 for i in range(12)}
 
 
@@ -145,7 +145,7 @@ def test_a_command_that_is_told_to_end_gives_its_runs_back(study, stub, number, 
     until(lambda: len(alive(folder)) == 2)
     workers = alive(folder)
     command.send_signal(number)
-    assert command.wait(timeout=30) in (code, -number)
+    assert command.wait(timeout=120) in (code, -number)
     assert all(worker.gone() for worker in workers)
     assert Ledger(folder.ledger).counts()["waiting"] == 3
     assert outcomes(folder) == {("k0", "released"): 1, ("k1", "released"): 1}
@@ -186,7 +186,7 @@ def test_a_worker_alone_that_is_told_to_end_is_replaced(study):
     os.kill(alive(folder)[0].pid, signal.SIGTERM)
     until(lambda: ("k0", "released") in outcomes(folder))
     (folder.root / "go").touch()
-    thread.join(30)
+    thread.join(120)
     assert [row.state for row in Ledger(folder.ledger).rows()] == ["done", "done"]
 
 

@@ -119,7 +119,9 @@ class Crew:
         now = time.monotonic()
         if deaths or now - self._looked >= LOOK_ELSEWHERE:
             self._looked = now
-            self.ledger.take_back(lambda row: epochs(self.folder, row), deaths, self.retries)
+            # one that dies just now is looked at in the next round, when it is known how
+            own = {worker.process for worker in self.workers}
+            self.ledger.take_back(lambda row: epochs(self.folder, row), deaths, self.retries, own)
 
     def _start(self) -> bool:
         """Start as many workers as there are places and runs that wait; True if any run waits."""
