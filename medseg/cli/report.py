@@ -1,0 +1,229 @@
+"""``medseg report``: the results table in, one page with figures and tables out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from medseg.cli.options import prepared_option
+from medseg.cli.rank import _columns, _directions, _is_csv, _pairs, _read, _tracked
+
+if TYPE_CHECKING:
+    from medseg.report.source import Source
+
+
+@click.command()
+@click.argument("sources", nargs=-1, type=click.Path(path_type=Path), metavar="[SOURCE]...")
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="report",
+    show_default=True,
+    help="Folder of report.html, figures/ and tables/.",
+)
+@click.option(
+    "--bundles",
+    type=click.Path(path_type=Path),
+    default="bundles",
+    show_default=True,
+    help="Folder of bundles whose finished runs are reported when no source is given.",
+)
+@click.option(
+    "--studies",
+    type=click.Path(path_type=Path),
+    default="studies",
+    show_default=True,
+    help="Folder of the studies that are named by their STUDY.yaml.",
+)
+@click.option("--tracking-uri", help="Report the finished runs of this MLflow server or database instead.")
+@click.option("--experiment", default="medseg", show_default=True, help="MLflow experiment to read.")
+@prepared_option
+@click.option("--of", "of", default="loss", show_default=True, help="Column whose levels compete.")
+@click.option("--metric", default="dice", show_default=True, help="Metric that ranks and judges.")
+@click.option(
+    "--where",
+    multiple=True,
+    callback=_pairs,
+    metavar="COLUMN=LEVEL[,LEVEL...]",
+    help="Report only these rows; may be repeated.",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    callback=_columns,
+    metavar="KEY=NAME",
+    help="A CSV table's column NAME is medseg's KEY (case, group, loss, value, ...); may be repeated.",
+)
+@click.option(
+    "--better",
+    multiple=True,
+    callback=_directions,
+    metavar="METRIC=higher|lower",
+    help="Direction of a metric that neither the table nor medseg knows.",
+)
+@click.option(
+    "--rope",
+    type=click.FloatRange(0),
+    help="Differences up to this count as none.  [default: 0.01, or 1 px]",
+)
+@click.option(
+    "--level",
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
+@click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--fixed-datasets", is_flag=True, help="Speak of these data sets only, not of others like them."
+)
+@click.option("--title", default="", help="Of the page.")
+@click.option(
+    "--cases",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="Cases shown of each data set, and worst cases of each contestant.",
+)
+@click.option("--no-images", is_flag=True, help="Leave out figures that show images of cases.")
+@click.option(
+    "--device", default="auto", show_default=True, help="Where networks run for the images of cases."
+)
+def report(
+    sources: tuple[Path, ...],
+    out: Path,
+    bundles: Path,
+    studies: Path,
+    tracking_uri: str | None,
+    experiment: str,
+    prepared: Path,
+    of: str,
+    metric: str,
+    where: dict[str, list[str]],
+    columns: dict[str, str],
+    better: dict[str, str],
+    rope: float | None,
+    level: float,
+    draws: int,
+    seed: int,
+    fixed_datasets: bool,
+    title: str,
+    cases: int,
+    no_images: bool,
+    device: str,
+) -> None:
+    """Write one page that says which is best, whether that is real, and shows why.
+
+    A SOURCE is what 'medseg rank' takes: a study's folder or STUDY.yaml, a folder of bundles, or a CSV table. Of a
+    study or of bundles the page also has learning curves, cost, and images of cases; of a table what it holds. The
+    page needs no network and no other file.
+
+    \b
+    medseg report studies/losses_small -o report
+    medseg report results.csv --of model --title "Nine models"
+    """
+    from medseg.engine.workflow import check_device
+    from medseg.report.report import Options, write_report
+
+    if sources and tracking_uri:
+        raise click.UsageError("give either sources or --tracking-uri, not both")
+    if columns and not any(map(_is_csv, sources)):
+        raise click.UsageError("--column names the columns of a CSV table; give one")
+    check_device(device)
+    if tracking_uri:
+        source = _tracked_source(tracking_uri, experiment, metric)
+    else:
+        source = _source(sources, bundles, studies, prepared, columns, better)
+    options = Options(
+        of=of,
+        metric=metric,
+        better=better,
+        rope=rope,
+        level=level,
+        draws=draws,
+        seed=seed,
+        fixed_datasets=fixed_datasets,
+        title=title,
+        cases=cases,
+        images=not no_images,
+        device=device,
+        command=_command(where),
+    )
+    page = write_report(
+        source.where(where), out, options, say=lambda text: click.echo(f"{text} ...", err=True)
+    )
+    click.echo(str(page))
+
+
+def _tracked_source(uri: str, experiment: str, metric: str) -> Source:
+    from medseg.report.report import BESIDE
+    from medseg.report.source import Source
+
+    return Source(_tracked(uri, experiment, list(dict.fromkeys([metric, *BESIDE]))), experiment)
+
+
+def _source(
+    sources: tuple[Path, ...],
+    bundles: Path,
+    studies: Path,
+    prepared: Path,
+    columns: dict[str, str],
+    better: dict[str, str],
+) -> Source:
+    """One study or one folder of bundles with all that lies there; of anything else the table."""
+    from medseg.report.source import Source, from_bundles, from_study
+    from medseg.study.folder import StudyFolder
+
+    if not sources:
+        return from_bundles(bundles, prepared, better)
+    if len(sources) == 1 and not _is_csv(sources[0]):
+        source = sources[0]
+        if not source.is_dir():
+            from medseg.study.spec import read_study
+
+            source = studies / read_study(source, names=False).name
+        if StudyFolder(source).ledger.is_file() or not source.is_dir():
+            return from_study(source, better)
+        return from_bundles(source, prepared, better)
+    table = _read(sources, studies, [], columns, better, bare=False)
+    return Source(table, ", ".join(source.stem for source in sources))
+
+
+def _command(where: dict[str, list[str]]) -> str:
+    """The command as it was given, without the folders of this machine."""
+    import shlex
+
+    from medseg.report.runs import without_paths
+
+    context = click.get_current_context()
+    words, conditions = ["medseg", "report"], [f"{key}={','.join(levels)}" for key, levels in where.items()]
+    for parameter in context.command.params:
+        name, value = parameter.name or "", context.params[parameter.name or ""]
+        given = context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if name == "sources":
+            words += [without_paths(str(source)) for source in value]
+        elif name == "where":
+            words += [word for condition in conditions for word in ("--where", condition)]
+        elif given and name in (
+            "of",
+            "metric",
+            "rope",
+            "level",
+            "draws",
+            "seed",
+            "cases",
+            "title",
+            "experiment",
+        ):
+            words += [parameter.opts[-1], str(value)]
+        elif given and name in ("fixed_datasets", "no_images"):
+            words.append(parameter.opts[-1])
+        elif given and name in ("better", "columns"):
+            words += [word for key, level in value.items() for word in (parameter.opts[0], f"{key}={level}")]
+    return shlex.join(words)
