@@ -56,6 +56,11 @@ class Cells:
     per_case: bool
     notes: tuple[str, ...]
 
+    @property
+    def bounded(self) -> bool:
+        """Whether every value lies in 0 to 1, as those of overlaps and probabilities do, and so does every mean."""
+        return bool(self.values.min() >= 0 and self.values.max() <= 1)
+
 
 def arrange(table: pd.DataFrame, of: str, metric: str) -> Cells:
     """Arrange the rows of one metric; the order of the table's rows does not matter.

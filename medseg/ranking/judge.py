@@ -197,6 +197,8 @@ def _levels(
         best = places(draws)[:, 0] if spread.known else np.full(len(mean), np.nan)
         for k in order:
             low, high = sorted((sign * (mean[k] - half[k]), sign * (mean[k] + half[k])))
+            if cells.bounded:
+                low, high = max(low, 0.0), min(high, 1.0)
             rows.append((view.by, view.level, cells.contestants[k], sign * mean[k], low, high, best[k]))
     return pd.DataFrame(rows, columns=["by", "level", "contestant", "mean", "low", "high", "p_best"])
 
@@ -225,7 +227,11 @@ def _pairs(
     plan = Plan(len(parts), repeats, view.between, level, family)
     names = [cells.contestants[k] for k in order]
     pairs = pd.DataFrame(itertools.combinations(names, 2), columns=["a", "b"])
-    pairs["difference"], pairs["low"], pairs["high"] = difference, difference - half, difference + half
+    reach = 1.0 if cells.bounded else np.inf
+    pairs["difference"] = difference
+    pairs["low"], pairs["high"] = (
+        np.clip(bound, -reach, reach) for bound in (difference - half, difference + half)
+    )
     pairs["p_cases"] = _over_cases(cells, one, two)
     pairs["p_cases_holm"] = holm(pairs["p_cases"].to_numpy(copy=True))
     pairs = pairs.assign(**_effects(cells, order, sign, rope))

@@ -231,6 +231,10 @@ class _Reader:
                 if key not in ("where", "set"):
                     self.fault((*place, key), unknown("key", key, ("where", "set")))
             where = self._where((*place, "where"), rule.get("where"), axes)
+            if "repeat" in where:
+                self.fault(
+                    (*place, "where", "repeat"), "all repeats of a bundle have its settings; leave it out"
+                )
             rules.append({"where": where, "set": self._settings((*place, "set"), rule.get("set"))})
         return tuple(rules)
 

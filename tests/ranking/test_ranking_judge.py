@@ -178,6 +178,19 @@ def test_how_hard_data_sets_are_is_no_doubt_about_a_mean() -> None:
     assert (published.means["high"] - published.means["low"] > 0.5).all()
 
 
+def test_intervals_end_where_the_values_of_a_metric_end() -> None:
+    table = study(datasets=2, models=1)
+    shift = table["dataset"].map({"set0": -0.3, "set1": 0.3}) * (table["loss"] == "dice")
+    table = table.assign(value=(table["value"] + shift).clip(0, 1))
+    bounded = judge(table).pairs
+    assert bounded["low"].min() == -1
+    assert bounded["high"].max() == 1
+    # the same in per cent: nothing says where such values end
+    free = judge(table.assign(value=100 * table["value"]), rope=1).pairs
+    assert free["high"].max() > 100
+    assert free["verdict"].tolist() == bounded["verdict"].tolist()
+
+
 def test_the_same_values_everywhere_are_tied() -> None:
     table = study(models=1)
     value = table.groupby(["dataset", "repeat", "case"])["value"].transform("first")

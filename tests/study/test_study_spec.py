@@ -134,6 +134,7 @@ def test_the_order_of_keys_means_nothing(tmp_path: Path) -> None:
         ("- where: {model: unet}", "- were: {model: unet}", "settings: were: unknown key 'were'. Did you mean 'where'"),
         ("where: {model: unet}", "where: {model: emcad}", "line 12, settings: where: model: unknown level of the axis"),
         ("where: {model: unet}", "where: {}", "is empty and would hold for every run"),
+        ("where: {model: unet}", "where: {repeat: 0}", "repeat: all repeats of a bundle have its settings"),
         ("[vanilla]}", "[filter]}", "line 15, skip: augment: unknown level of the axis augment 'filter'"),
         ("ducknet, augment: [vanilla]", "ducknet, agument: [vanilla]", "unknown axis 'agument'. Did you mean 'augm"),
         ("[iou, dice]", "[iou, dice, iou]", "line 5, axes: loss: iou is there twice"),
