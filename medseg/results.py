@@ -106,7 +106,8 @@ def _parse(
         skipinitialspace=True,
         float_precision=precision,
     )
-    if not isinstance(frame.index, pd.RangeIndex):
+    # the fields that are too many become the index, which may be numbers in a row
+    if not frame.index.equals(pd.RangeIndex(len(frame))):
         raise ValueError("a row has more fields than the header")
     if only is not None:
         frame = frame[[name for name in names if name in only]].copy()

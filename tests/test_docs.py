@@ -83,6 +83,29 @@ def test_the_pictures_of_the_readme_are_there_and_small() -> None:
         assert 1_000 < (ROOT / picture).stat().st_size < 300_000
 
 
+def pages_with_python() -> list[Path]:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    return [page for page in pages if "```python\n" in page.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("page", pages_with_python(), ids=lambda page: page.name)
+def test_what_pages_show_is_python(page: Path) -> None:
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        compile(code, str(page), "exec", dont_inherit=True)
+
+
+@pytest.mark.parametrize("page", ["docs/ranking.md", "docs/statistics.md"])
+def test_the_rankings_of_the_pages_work(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{d},{loss},dice,{v}" for d in "ab" for loss, v in (("bce", 0.5), ("iou", 0.6))]
+    table = "\n".join(["dataset,loss,metric,value", *rows])
+    (tmp_path / "results.csv").write_text(table, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(shown(page), page, "exec", dont_inherit=True), {})
+    assert "iou is better than bce by 0.100" in capsys.readouterr().out
+
+
 def shown(page: str) -> str:
     """The first Python file that a page shows."""
     text = (ROOT / page).read_text(encoding="utf-8")

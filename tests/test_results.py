@@ -219,6 +219,13 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
         read_cases([tmp_path / "gone.csv"])
 
 
+@pytest.mark.parametrize("rows", ["a,1,2\nb,3,4", "1,a,2\n4,b,4\n7,c,6"])
+def test_a_field_too_many_in_every_row_is_no_index(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "t.csv").write_text(f"loss,value\n{rows}\n", encoding="utf-8")
+    with pytest.raises(MedsegError, match="more fields than the header"):
+        read_csv(tmp_path / "t.csv")
+
+
 def test_only_some_columns_and_other_names(tmp_path: Path) -> None:
     file = write_files(tmp_path, "image_id,criterion,dice,time\n007,1e3,.5,3\n")[0]
     table = read_csv(file, only={"case", "dice", "iou"}, renamed={"image_id": "case", "absent": "group"})

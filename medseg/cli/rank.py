@@ -97,7 +97,7 @@ def _widths(ctx: click.Context, option: click.Parameter, given: tuple[str, ...])
     multiple=True,
     callback=_pairs,
     metavar="COLUMN=LEVEL[,LEVEL...]",
-    help="Rank only these rows; may be repeated.",
+    help="Rank only these rows, also by a column of a CSV table that is no key; may be repeated.",
 )
 @click.option(
     "--column",
@@ -105,7 +105,7 @@ def _widths(ctx: click.Context, option: click.Parameter, given: tuple[str, ...])
     multiple=True,
     callback=_columns,
     metavar="KEY=NAME",
-    help="A CSV table's column NAME is medseg's KEY (case, group, loss, value, ...); may be repeated.",
+    help="A CSV table's column NAME is medseg's KEY (case, group, loss, value, dice, ...); may be repeated.",
 )
 @click.option(
     "--better",
@@ -185,6 +185,7 @@ def rank(
     """
     from medseg.ranking.findings import check_format, find
     from medseg.ranking.table import where as keep
+    from medseg.results import COLUMNS
 
     if sources and tracking_uri:
         raise click.UsageError("give either sources or --tracking-uri, not both")
@@ -196,7 +197,11 @@ def rank(
     if tracking_uri:
         table = _tracked(tracking_uri, experiment, metrics)
     else:
-        table = _read(sources or (bundles,), studies, metrics, columns, better, bare=not sources)
+        # a CSV table may have columns that are no keys, and tell its rows apart by them
+        rows = {column: levels for column, levels in where.items() if column not in COLUMNS}
+        rows = rows if sources and all(map(_is_csv, sources)) else {}
+        where = {column: levels for column, levels in where.items() if column not in rows}
+        table = _read(sources or (bundles,), studies, metrics, columns, better, bare=not sources, rows=rows)
     table = keep(table, where)
 
     def judged(name: str) -> Evidence:
@@ -236,6 +241,7 @@ def _read(
     columns: dict[str, str],
     better: dict[str, str],
     bare: bool,
+    rows: dict[str, list[str]] | None = None,
 ) -> pd.DataFrame:
     """The sources' tables, one below the other; ``bare`` is the folder of bundles that nobody named."""
     from medseg.ranking.table import load, normalise, together
@@ -243,7 +249,7 @@ def _read(
     tables = []
     for source in sources:
         if not bare and _is_csv(source):
-            tables.append(load([source], better, columns, metrics, say=_note))
+            tables.append(load([source], better, columns, metrics, say=_note, rows=rows))
         else:
             wide = _folder(source, studies, bare)
             tables.append(normalise(wide, str(source), better, metrics))

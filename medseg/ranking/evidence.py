@@ -65,12 +65,13 @@ class Evidence:
             ``by`` one of ``overall dataset model``, the last two where the table has several.
         places: rank probabilities: index the contestants best first, columns 1 to k; rows and columns sum to 1. NaN
             where nothing tells of chance.
-        pairs: one row per pair, ``a`` the better mean: ``a b difference low high p_cases p_cases_holm cliffs_delta
-            cohens_d wins verdict here more_repeats more_datasets words``. The intervals of all pairs hold together,
-            and the verdict is read off them; ``here`` is the verdict on these data sets alone. ``wins`` are the
-            blocks won, drawn (within the region) and lost by a: ``5/1/0``. The numbers of repeats and data sets that
-            an under-powered pair lacks are infinite where no number is enough, NaN where the table does not tell, and
-            0 for other pairs.
+        pairs: one row per pair, ``a`` the better mean: ``a b difference low high low_here high_here p_cases
+            p_cases_holm cliffs_delta cohens_d wins verdict here more_repeats more_datasets words``. The intervals of
+            all pairs hold together, and the verdict is read off ``low high``. ``low_here high_here`` is the interval
+            on these data sets, ``here`` the verdict by it; both are the same where data sets are not a sample.
+            ``wins`` are the blocks won, drawn (within the region) and lost by a: ``5/1/0``. ``more_datasets`` would
+            settle an under-powered verdict, ``more_repeats`` one that is under-powered here; both are infinite where
+            no number is enough, NaN where the table does not tell, and 0 where nothing is open.
         groupings: the tests over blocks, by ``dataset``, ``model`` and ``overall`` where the table has several of the
             first two.
         notes: what a reader must know, in sentences.

@@ -16,7 +16,7 @@ from medseg.ranking.effects import cliffs_delta, cohens_dz, wins
 from medseg.ranking.evidence import UNDERPOWERED, Evidence, Omnibus
 from medseg.ranking.significance import holm, omnibus, rounded, wilcoxon
 from medseg.ranking.table import check_column, directions
-from medseg.ranking.verdict import Plan, cure, sentence, verdicts
+from medseg.ranking.verdict import Plan, cure, interval, sentence, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,37 +222,53 @@ def _pairs(
     found, alone = variances(parts, view.between), variances(parts, False)
     family = len(one)
     difference = np.stack([part.mean for part in parts]).mean(0)
-    half, half_here = found.half_width(level, family), alone.half_width(level, family)
-    repeats = float(np.mean([len(part.repeats) for part in parts]))
-    plan = Plan(len(parts), repeats, view.between, level, family)
+    half = found.half_width(level, family)
+    # what holds on data sets like these holds on these, and few repeats may tell less than the data sets do
+    here = np.fmin(half, alone.half_width(level, family))
     names = [cells.contestants[k] for k in order]
     pairs = pd.DataFrame(itertools.combinations(names, 2), columns=["a", "b"])
-    reach = 1.0 if cells.bounded else np.inf
     pairs["difference"] = difference
-    pairs["low"], pairs["high"] = (
-        np.clip(bound, -reach, reach) for bound in (difference - half, difference + half)
-    )
+    reach = 1.0 if cells.bounded else np.inf
+    for suffix, width in (("", half), ("_here", here)):
+        pairs[f"low{suffix}"] = np.clip(difference - width, -reach, reach)
+        pairs[f"high{suffix}"] = np.clip(difference + width, -reach, reach)
     pairs["p_cases"] = _over_cases(cells, one, two)
     pairs["p_cases_holm"] = holm(pairs["p_cases"].to_numpy(copy=True))
     pairs = pairs.assign(**_effects(cells, order, sign, rope))
     pairs["verdict"] = verdicts(difference, half, rope)
-    pairs["here"] = verdicts(difference, half_here, rope)
-    needed = [plan.needed(float(d), rope, found, p) for p, d in enumerate(difference)]
-    pairs[["more_repeats", "more_datasets"]] = np.array(needed)
-    settled = pairs["verdict"] != UNDERPOWERED
-    pairs.loc[settled, ["more_repeats", "more_datasets"]] = 0.0
-    pairs["words"] = _words(pairs, found, len(parts), rope)
+    pairs["here"] = verdicts(difference, here, rope)
+    repeats = float(np.mean([len(part.repeats) for part in parts]))
+    pairs["more_repeats"] = _needed(
+        pairs["here"], difference, rope, alone, Plan(len(parts), repeats, False, level, family)
+    )
+    pairs["more_datasets"] = 0.0
+    if view.between:
+        plan = Plan(len(parts), repeats, True, level, family)
+        pairs["more_datasets"] = _needed(pairs["verdict"], difference, rope, found, plan)
+    pairs["words"] = _words(pairs, view, (found.known, alone.known), rope)
     return pairs
 
 
-def _words(pairs: pd.DataFrame, found: Variances, datasets: int, rope: float) -> list[str]:
+def _needed(said: pd.Series, difference: Array, rope: float, found: Variances, plan: Plan) -> list[float]:
+    """What each pair lacks by a plan; 0 where nothing is open."""
+    return [
+        plan.needed(float(difference[p]), rope, found, p) if verdict == UNDERPOWERED else 0.0
+        for p, verdict in enumerate(said)
+    ]
+
+
+def _words(pairs: pd.DataFrame, view: View, known: tuple[bool, bool], rope: float) -> list[str]:
+    """The verdict of each pair, and beside one that is open what holds on these data sets."""
     words = []
     for row in pairs.to_dict("records"):
-        more = cure(row["more_repeats"], row["more_datasets"], found.known)
+        repeats = cure(row["more_repeats"], "repeat", known[1])
+        more = cure(row["more_datasets"], "data set", known[0]) if view.between else repeats
         values = (row["difference"], row["low"], row["high"])
         said = sentence((row["a"], row["b"]), values, row["verdict"], rope, more)
-        if row["here"] != row["verdict"]:
-            said += f"; on these {datasets} data sets alone: {row['here']}"
+        if view.between and known[1] and row["verdict"] == UNDERPOWERED:
+            bounds = interval(row["low_here"], row["high_here"], rope)
+            said += f"; on these {len(view.parts)} data sets alone{bounds}: {row['here']}"
+            said += f" too, {repeats}" if row["here"] == UNDERPOWERED else ""
         words.append(said)
     return words
 
@@ -311,14 +327,26 @@ def _groupings(
     return {by: omnibus(by, values, better, rope, level, seed) for by, values in tables.items()}
 
 
+def _one_repeat(between: bool, cases: bool) -> str:
+    said = "There is one repeat: "
+    if between:
+        said += "the verdicts rest on the variation over data sets"
+        if not cases:
+            return f"{said}."
+        said += ", and those on these data sets alone on that over test cases; "
+    elif cases:
+        said += "the verdicts rest on the variation over test cases; "
+    return f"{said}what another training would change is not known."
+
+
 def _notes(cells: Cells, view: View, rope: float, level: float, fixed: bool) -> list[str]:
     """What the verdicts rest on, in sentences."""
     datasets, repeats = len(view.parts), [len(part.repeats) for part in view.parts]
     cases = any(part.per_run > 1 for part in view.parts)
     pairs = len(cells.contestants) * (len(cells.contestants) - 1) // 2
     notes = [
-        f"real: the difference is more than {rope:g}; tied: less; by intervals that hold together for all {pairs} "
-        f"pair{'s' * (pairs > 1)} at {level:.0%}."
+        f"real: the difference is more than {rope:g}; tied: less; by intervals of {level:.0%}"
+        + (f" that hold together for all {pairs} pairs." if pairs > 1 else ".")
     ]
     if view.between:
         notes.append(
@@ -332,11 +360,7 @@ def _notes(cells: Cells, view: View, rope: float, level: float, fixed: bool) -> 
     elif not fixed:
         notes.append("There is one data set: the verdicts hold for it alone.")
     if max(repeats) == 1:
-        rests = "data sets" if view.between else "test cases" if cases else "nothing"
-        notes.append(
-            f"There is one repeat: the verdicts rest on the variation over {rests}"
-            + ("." if view.between else "; what another training would change is not known.")
-        )
+        notes.append(_one_repeat(view.between, cases))
     if not cells.per_case:
         notes.append("There are no values per case: the paired test over cases is not made.")
     if len(cells.contestants) == 2:

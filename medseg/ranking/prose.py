@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,47 +41,73 @@ def p_value(p: float) -> str:
 
 
 def evidence(found: Evidence, all_pairs: bool = False) -> list[str]:
-    """The evidence in lines: a heading, the means, the tests over blocks, the verdicts, the notes.
+    """The evidence in lines: a heading, the means, the verdicts and what they rest on, the tests over blocks.
 
     Args:
         found: the evidence.
         all_pairs: every pair's verdict instead of only those of the best with the others.
     """
     values = "values per case" if found.per_case else "means of runs"
-    # a region without width decides nothing, and a table of means may have no draws
-    head = f"evidence: {found.metric} ({found.better} is better), from {values}"
+    lines = [f"evidence: {found.metric} ({found.better} is better), from {values} in {_blocks(found)}"]
     means = [f"{row['contestant']} {_interval(row, 'mean')}" for row in found.means.to_dict("records")]
-    lines = [head, f"means with {found.level:.0%} intervals: {', '.join(means)}"]
+    lines.append(f"means with {found.level:.0%} intervals: {', '.join(means)}")
+    shown = found.pairs
+    if not all_pairs and len(found.contestants) > 2:
+        shown = shown[shown["a"] == found.contestants[0]]
+    lines += [str(words) for words in shown["words"]]
+    lines += _tally(found, found.pairs.drop(index=shown.index))
+    lines.append(
+        f"Differences within ±{found.rope:g} count as none; bootstrap of {found.draws} draws, seed {found.seed}."
+    )
+    lines += found.notes
     for name, tests in found.groupings.items():
         # overall says nothing new where only one other factor varies
         others = [len(t.values) for key, t in found.groupings.items() if key != OVERALL]
         line = omnibus(name, tests, found.level)
         if line and not (name == OVERALL and len(tests.values) in others):
             lines.append(line)
-    shown = found.pairs
-    if not all_pairs and len(found.contestants) > 2:
-        shown = shown[shown["a"] == found.contestants[0]]
-    lines += [str(words) for words in shown["words"]]
-    rest = found.pairs.drop(index=shown.index)["verdict"].value_counts()
-    number_left = int(rest.sum())
-    if number_left:
-        tally = ", ".join(f"{count} {verdict}" for verdict, count in rest.items())
-        lines.append(f"{number_left} more pair{'s' * (number_left > 1)}: {tally}.")
-    lines.append(
-        f"Differences within ±{found.rope:g} count as none; bootstrap of {found.draws} draws, seed {found.seed}."
-    )
-    return [*lines, *found.notes]
+    return lines
+
+
+def _blocks(found: Evidence) -> str:
+    """How much is compared: ``5 blocks of 3 data sets``, less than the table has where there are holes."""
+    counts = {name: len(tests.values) for name, tests in found.groupings.items()}
+    number, datasets = counts[OVERALL], counts.get("dataset", 1)
+    said = f"{number} block{'s' * (number > 1)}"
+    return f"{said} of {datasets} data sets" if datasets > 1 else said
+
+
+def _tally(found: Evidence, rest: pd.DataFrame) -> list[str]:
+    """How many of the pairs that are not told of have which verdict."""
+    if not len(rest):
+        return []
+    tallies = []
+    for column in ("verdict", "here"):
+        counts = rest[column].value_counts()
+        tallies.append(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    said = f"{len(rest)} more pair{'s' * (len(rest) > 1)}: {tallies[0]}"
+    if tallies[1] != tallies[0]:
+        said += f"; on these {len(found.groupings['dataset'].values)} data sets alone: {tallies[1]}"
+    return [f"{said} (--pairs shows all)."]
 
 
 def pairs_table(found: Evidence) -> pd.DataFrame:
     """Every pair's numbers, for people: the tests over blocks are those of the grouping with the most blocks.
 
     ``p cases`` and ``p blocks`` are Wilcoxon's with Holm's correction, ``Bayes`` the probabilities that a is better,
-    that both are within the region, and that b is better.
+    that both are within the region, and that b is better. ``verdict`` goes with the interval of the difference; where
+    data sets are taken as a sample, ``on these data sets`` is the verdict on them alone, with its interval.
     """
     shown = found.pairs[["a", "b"]].reset_index(drop=True)
     rows = found.pairs.to_dict("records")
     shown["difference"] = [_interval(row, "difference") for row in rows]
+    shown["verdict"] = [row["verdict"] for row in rows]
+    if not found.pairs["low"].equals(found.pairs["low_here"]):
+        shown["on these data sets"] = [
+            f"{row['here']} ({number(row['low_here'], row['difference'])} to "
+            f"{number(row['high_here'], row['difference'])})"
+            for row in rows
+        ]
     shown["p cases"] = [_p(row["p_cases_holm"]) for row in rows]
     if found.groupings:
         tests = max(found.groupings.values(), key=lambda t: len(t.values))
@@ -92,7 +119,6 @@ def pairs_table(found: Evidence) -> pd.DataFrame:
         shown["Bayes"] = [" / ".join(map(chance, bayes[pair])) for pair in names]
     shown["Cliff's delta"] = [f"{row['cliffs_delta']:.2f}" for row in rows]
     shown["wins"] = [row["wins"] for row in rows]
-    shown["verdict"] = [row["verdict"] for row in rows]
     return shown
 
 
@@ -102,11 +128,16 @@ def _p(value: float) -> str:
 
 def omnibus(name: str, tests: Omnibus, level: float) -> str:
     """The tests over the blocks of one grouping in one line; empty where none could be made."""
+    if len(tests.values) < 2:
+        return ""
     said = []
     if tests.friedman == tests.friedman:
         said.append(f"Friedman chi2 = {tests.friedman:.2f}, {p_value(tests.friedman_p)}")
     if tests.iman_davenport == tests.iman_davenport:
-        said.append(f"Iman-Davenport F = {tests.iman_davenport:.2f}, {p_value(tests.iman_davenport_p)}")
+        agree = " (all blocks agree)" if math.isinf(tests.iman_davenport) else ""
+        said.append(
+            f"Iman-Davenport F = {tests.iman_davenport:.2f}{agree}, {p_value(tests.iman_davenport_p)}"
+        )
     if tests.critical_difference == tests.critical_difference:
         said.append(f"critical difference of mean ranks {tests.critical_difference:.2f} at {level:.0%}")
     if len(tests.wilcoxon) == 1:

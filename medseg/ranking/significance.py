@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ def friedman(values: Array) -> tuple[float, float, float, float]:
     """Friedman's test (1937) of no difference, and Iman and Davenport's (1980) sharper form of it.
 
     With k contestants in N blocks the chi-squared, corrected for ties, has k - 1 degrees of freedom, and
-    ``F = (N - 1) chi2 / (N (k - 1) - chi2)`` has k - 1 and (k - 1)(N - 1).
+    ``F = (N - 1) chi2 / (N (k - 1) - chi2)`` has k - 1 and (k - 1)(N - 1). Where all blocks have the same ranks F has
+    no bound, and its p is the chance of that: all others have the order of the first, of as many as there are.
 
     Args:
         values: any direction; only the order within a block matters.
@@ -49,7 +51,11 @@ def friedman(values: Array) -> tuple[float, float, float, float]:
     chi2, p = stats.friedmanchisquare(*values.T)
     left = blocks * (count - 1) - chi2
     # nothing is left where all blocks agree
-    f = (blocks - 1) * chi2 / left if left > 1e-9 * chi2 else float("inf")
+    if left <= 1e-9 * chi2:
+        ties = np.unique(values[0], return_counts=True)[1]
+        orders = math.factorial(count) / math.prod(math.factorial(int(tie)) for tie in ties)
+        return float(chi2), float(p), float("inf"), orders ** (1.0 - blocks)
+    f = (blocks - 1) * chi2 / left
     return float(chi2), float(p), float(f), float(stats.f.sf(f, count - 1, (count - 1) * (blocks - 1)))
 
 

@@ -79,14 +79,21 @@ def doubtful(table: pd.DataFrame) -> pd.DataFrame:
     keys = [c for c in RUN_KEYS if c in table.columns]
     number = table.groupby(keys, sort=False).ngroup().to_numpy() if keys else np.zeros(len(table), int)
     runs = table.loc[np.sort(np.unique(number, return_index=True)[1]), keys].reset_index(drop=True)
-    rows = [*_of_masks(table, number, runs)]
+    case = table["case"].factorize()[0] if "case" in table.columns else None
+    rows = [*_of_masks(table, number, case, runs)]
     masked = {finding.run for finding in rows}
-    for metric in table["metric"].unique():
-        mine = (table["metric"] == metric).to_numpy()
-        part, run = table[mine], number[mine]
-        rows += _not_finite(part, run, metric)
-        good = np.isfinite(part["value"].to_numpy())
-        found = (_of_cases if "case" in table.columns else _of_means)(part[good], run[good], runs, metric)
+    values = table["value"].to_numpy()
+    good = np.isfinite(values)
+    codes, metrics = table["metric"].factorize()
+    for code, metric in enumerate(metrics):
+        mine = codes == code
+        rows += _not_finite(table, np.flatnonzero(mine & ~good), number, number[mine], metric)
+        whole = np.flatnonzero(mine & good)
+        if case is None:
+            found: Iterable[Finding] = _of_means(values[whole], number[whole], runs, metric)
+        else:
+            facts = (_best(table, mine), "prediction" in table.columns)
+            found = _of_cases(values[whole], number[whole], case[whole], runs, metric, *facts)
         # a run whose masks are told of needs no telling of its metrics
         rows += [finding for finding in found if finding.run not in masked]
     rows.sort(key=lambda finding: finding.run)
@@ -98,22 +105,33 @@ def doubtful(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([named, words], axis=1)
 
 
-def _not_finite(part: pd.DataFrame, run: np.ndarray, metric: str) -> Iterator[Finding]:
-    values = part["value"].to_numpy()
-    bad = np.flatnonzero(~np.isfinite(values))
-    for number in dict.fromkeys(run[bad].tolist()):
-        mine = bad[run[bad] == number]
-        case = f"case={part['case'].iloc[mine[0]]} " if "case" in part.columns else ""
-        count = f"{len(mine)} of {int((run == number).sum())} values not finite, first: "
-        yield Finding(number, metric, "nan", f"{count if case else ''}{case}value={values[mine[0]]}")
+def _best(table: pd.DataFrame, mine: np.ndarray) -> float:
+    """The best value that a metric can have."""
+    lower = "better" in table.columns and (table["better"][mine] == "lower").any()
+    return 0.0 if lower else 1.0
 
 
-def _of_masks(table: pd.DataFrame, number: np.ndarray, runs: pd.DataFrame) -> list[Finding]:
+def _not_finite(
+    table: pd.DataFrame, bad: np.ndarray, number: np.ndarray, all_of_metric: np.ndarray, metric: str
+) -> Iterator[Finding]:
+    for run in dict.fromkeys(number[bad].tolist()):
+        mine = bad[number[bad] == run]
+        row = table.iloc[mine[0]]
+        case = f"case={row['case']} " if "case" in table.columns else ""
+        count = f"{len(mine)} of {int((all_of_metric == run).sum())} values not finite, first: "
+        yield Finding(run, metric, "nan", f"{count if case else ''}{case}value={row['value']}")
+
+
+def _of_masks(
+    table: pd.DataFrame, number: np.ndarray, case: np.ndarray | None, runs: pd.DataFrame
+) -> list[Finding]:
     """What hashes and areas of the predictions tell, each run once whatever its metrics."""
-    if "case" not in table.columns or not {"prediction", "predicted_px"} & set(table.columns):
+    facts = [c for c in ("prediction", "predicted_px", "reference_px") if c in table.columns]
+    if case is None or not {"prediction", "predicted_px"} & set(facts):
         return []
-    first = ~_repeated(number, table["case"])
-    table, number = table[first], number[first]
+    # a case stands there once for each metric
+    first = ~_repeated(number, case)
+    table, number, case = table.loc[first, facts], number[first], case[first]
     rows: list[Finding] = []
     hashes = "prediction" in table.columns
     codes = table["prediction" if hashes else "predicted_px"].factorize(use_na_sentinel=True)[0]
@@ -125,7 +143,7 @@ def _of_masks(table: pd.DataFrame, number: np.ndarray, runs: pd.DataFrame) -> li
     if hashes:
         known = codes >= 0
         told = {finding.run for finding in rows}
-        found = _repeats(codes[known].astype(float), number[known], table["case"][known], runs, MIN_CASES)
+        found = _repeats(codes[known].astype(float), number[known], case[known], runs, MIN_CASES)
         rows += [
             Finding(run, "", "identical", f"the same predictions as {others} in all {n} common cases")
             for run, others, n in found
@@ -148,10 +166,17 @@ def _constant_masks(run: pd.DataFrame, number: int) -> list[Finding]:
     return [Finding(number, "", "constant", reason)]
 
 
-def _of_cases(part: pd.DataFrame, run: np.ndarray, runs: pd.DataFrame, metric: str) -> list[Finding]:
-    values, rows = part["value"].to_numpy(), []
-    best = 0.0 if "better" in part.columns and (part["better"] == "lower").any() else 1.0
-    constant = set()
+def _of_cases(
+    values: np.ndarray,
+    run: np.ndarray,
+    case: np.ndarray,
+    runs: pd.DataFrame,
+    metric: str,
+    best: float,
+    hashed: bool,
+) -> list[Finding]:
+    """What the values of one metric tell; of repeats nothing where hashes of the masks do."""
+    rows, constant = [], set()
     for number, index in _each(run):
         mine = values[index]
         if (mine == mine[0]).all():
@@ -159,30 +184,29 @@ def _of_cases(part: pd.DataFrame, run: np.ndarray, runs: pd.DataFrame, metric: s
             if len(mine) >= MIN_CASES and mine[0] != best:
                 reason = f"{metric}={mine[0]:.6g} in each of {len(mine)} cases"
                 rows.append(Finding(number, metric, "constant", reason))
-        elif metric in OVERLAPS and len(mine) >= MIN_CASES and np.isin(mine, (0, 1)).all():
+        elif metric in OVERLAPS and len(mine) >= MIN_CASES and ((mine == 0) | (mine == 1)).all():
             reason = f"{metric} is 0 or 1 in each of {len(mine)} cases, as of empty predictions"
             rows.append(Finding(number, metric, "constant", reason))
-    if "prediction" not in part.columns:
+    if not hashed:
         rows += [
             Finding(number, metric, "identical", f"the same values as {others} in all {n} common cases")
-            for number, others, n in _repeats(values, run, part["case"], runs, MIN_COMMON)
+            for number, others, n in _repeats(values, run, case, runs, MIN_COMMON)
         ]
-    rows += _copies(part, run, runs, metric, constant)
+    rows += _copies(values, run, case, runs, metric, constant)
     return rows
 
 
 def _repeats(
-    values: np.ndarray, run: np.ndarray, case: pd.Series, runs: pd.DataFrame, enough: int
+    values: np.ndarray, run: np.ndarray, case: np.ndarray, runs: pd.DataFrame, enough: int
 ) -> Iterator[tuple[int, str, int]]:
     """Runs that equal another repeat of their setting on common cases: the run, the others, how many cases."""
     if "repeat" not in runs.columns:
         return
     setting = [c for c in runs.columns if c != "repeat"]
     alike = runs.groupby(setting, sort=False).ngroup().to_numpy() if setting else np.zeros(len(runs), int)
-    cases = case.factorize()[0]
     for _, index in _each(alike[run]):
         numbers, row = np.unique(run[index], return_inverse=True)
-        _, column = np.unique(cases[index], return_inverse=True)
+        _, column = np.unique(case[index], return_inverse=True)
         grid = np.full((len(numbers), column.max() + 1), np.nan)
         grid[row, column] = values[index]
         partners: dict[int, list[int]] = {}
@@ -199,12 +223,17 @@ def _repeats(
 
 
 def _copies(
-    part: pd.DataFrame, run: np.ndarray, runs: pd.DataFrame, metric: str, constant: set[int]
+    values: np.ndarray,
+    run: np.ndarray,
+    case: np.ndarray,
+    runs: pd.DataFrame,
+    metric: str,
+    constant: set[int],
 ) -> Iterator[Finding]:
     """Runs of different settings that have the same values for the same cases."""
     import pandas as pd
 
-    bits = pd.util.hash_pandas_object(part[["case", "value"]], index=False).to_numpy()
+    bits = pd.util.hash_pandas_object(pd.DataFrame({"case": case, "value": values}), index=False).to_numpy()
     same: dict[tuple[int, int], list[int]] = {}
     for number, index in _each(run):
         if number not in constant and len(index) >= MIN_CASES:
@@ -220,9 +249,9 @@ def _copies(
                 yield Finding(number, metric, "identical", reason)
 
 
-def _of_means(part: pd.DataFrame, run: np.ndarray, runs: pd.DataFrame, metric: str) -> Iterator[Finding]:
+def _of_means(values: np.ndarray, run: np.ndarray, runs: pd.DataFrame, metric: str) -> Iterator[Finding]:
     same: dict[tuple[str, str], list[int]] = {}
-    for number, value in zip(run.tolist(), part["value"].tolist(), strict=True):
+    for number, value in zip(run.tolist(), values.tolist(), strict=True):
         if metric in OVERLAPS and value == 0:
             yield Finding(number, metric, "constant", f"{metric} is 0: no prediction meets its lesion")
         elif float(f"{value:.{DIGITS}g}") != value:
@@ -234,11 +263,11 @@ def _of_means(part: pd.DataFrame, run: np.ndarray, runs: pd.DataFrame, metric: s
             yield Finding(number, metric, "identical", f"the same mean as {others}, to 12 digits")
 
 
-def _repeated(number: np.ndarray, case: pd.Series) -> np.ndarray:
+def _repeated(number: np.ndarray, case: np.ndarray) -> np.ndarray:
     """Rows of a run and case that came before, under another metric."""
     import pandas as pd
 
-    return pd.DataFrame({"run": number, "case": case.factorize()[0]}).duplicated().to_numpy()
+    return pd.Series(number * (int(case.max(initial=0)) + 1) + case).duplicated().to_numpy()
 
 
 def _each(numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -27,21 +27,23 @@ def load(
     columns: Mapping[str, str] | None = None,
     metrics: Collection[str] = (),
     say: Callable[[str], None] | None = None,
+    rows: Mapping[str, Sequence[str]] | None = None,
 ) -> pd.DataFrame:
     """Read tidy or wide CSV tables and put them below each other.
 
     Args:
         paths: CSV files; each is checked by :func:`normalise`.
         better: metric -> ``higher`` or ``lower``, for metrics that neither a table nor the registry knows.
-        columns: one of medseg's columns (``case``, ``loss``, ``value``, ...) -> what the tables call it.
+        columns: one of medseg's columns (``case``, ``loss``, ``value``, ...) or metrics -> what the tables call it.
         metrics: read only these of a wide table, if it has them all.
         say: is told, in one sentence a table, which columns are not read.
+        rows: column -> its levels in the rows to read; of columns that are not read otherwise.
 
     Raises:
-        MedsegError: a file is missing, is no results table, lacks a column of ``columns``, or two rows are the
-            same measurement.
+        MedsegError: a file is missing, is no results table, lacks a column or level of ``columns`` or ``rows``, or two
+            rows are the same measurement.
     """
-    return together([_read(path, better or {}, columns or {}, metrics, say) for path in paths])
+    return together([_read(path, better or {}, columns or {}, metrics, say, rows or {}) for path in paths])
 
 
 def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -67,10 +69,11 @@ def _read(
     columns: Mapping[str, str],
     metrics: Collection[str],
     say: Callable[[str], None] | None,
+    rows: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
     for ours in columns:
-        if ours not in COLUMNS:
-            raise unknown("column", ours, COLUMNS)
+        if ours not in (*COLUMNS, *BETTER, *better):
+            raise unknown("column", ours, (*COLUMNS, *BETTER))
     frame = read_csv(path, renamed={theirs: ours for ours, theirs in columns.items()})
     for ours, theirs in columns.items():
         if ours not in frame.columns:
@@ -79,10 +82,23 @@ def _read(
             except MedsegError as error:
                 raise MedsegError(f"{path}: {error}") from None
     left = unread(frame, better, metrics)
-    table = normalise(frame, str(path), better, metrics)
+    left = [column for column in left if column not in rows]
+    table = normalise(_having(frame, rows, path), str(path), better, metrics)
     if left and say:
         say(f"{path}: columns not read: {', '.join(left)} (--column KEY=NAME reads one as a key)")
     return table
+
+
+def _having(frame: pd.DataFrame, rows: Mapping[str, Sequence[str]], path: Path) -> pd.DataFrame:
+    for column, levels in rows.items():
+        if column not in frame.columns:
+            raise MedsegError(f"{path}: {unknown('column', column, frame.columns)}")
+        text = _text(frame[column])
+        for level in levels:
+            if not (text == level).any():
+                raise MedsegError(f"{path}: {unknown(column, level, text.unique())}")
+        frame = frame[text.isin(list(levels))]
+    return frame
 
 
 def unread(
@@ -143,7 +159,8 @@ def _from_wide(
     if not known:
         raise MedsegError(
             f"{source}: neither the columns 'metric' and 'value' nor one named after a metric; "
-            f"it has {', '.join(map(str, frame.columns))}"
+            f"it has {', '.join(map(str, frame.columns))} (--column dice=NAME says that one holds a metric, or "
+            "--metric NAME --better NAME=higher)"
         )
     wanted = metrics if set(metrics) <= set(known) else ()
     return tidy(frame, {name: way for name, way in known.items() if name in wanted or not wanted})

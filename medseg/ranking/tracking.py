@@ -53,6 +53,8 @@ def from_mlflow(
     database = sqlite_file(uri)
     if database is not None and not database.is_file():
         raise MedsegError(f"{uri}: no such database; 'medseg bundle run' writes one")
+    if Path(uri).is_file():
+        raise MedsegError(f"{uri}: a database is named as sqlite:///{uri}")
     try:
         client = connect(uri)
         runs = _finished(client, experiment)

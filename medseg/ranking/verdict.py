@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from medseg.ranking.bootstrap import Variances
 from medseg.ranking.cells import Array
 from medseg.ranking.evidence import REAL, TIED, UNDERPOWERED
 
 #: larger numbers are said in words only
 MANY = 200
+#: the share of tables in which the numbers asked for would do
+POWER = 0.8
 #: where the search for a number ends
 ENDLESS = 10**6
 
@@ -39,7 +39,7 @@ class Plan:
     Args:
         datasets: their number.
         repeats: the mean number in a data set.
-        between: whether the data sets are drawn.
+        between: whether the data sets are drawn, and more of them are asked for; else more repeats.
         level: of the intervals.
         family: how many intervals hold together.
     """
@@ -50,46 +50,46 @@ class Plan:
     level: float
     family: int
 
-    def needed(self, difference: float, rope: float, found: Variances, pair: int) -> tuple[float, float]:
-        """How many more repeats, or else how many more data sets, would settle a pair if nothing else changed.
+    def needed(self, difference: float, rope: float, found: Variances, pair: int) -> float:
+        """How many more data sets, where they are drawn, or else how many more repeats would settle a pair.
 
-        The smallest number at which the interval is narrow enough for the difference to lie wholly on one side of
-        the region's edge, with the variances of data sets, repeats and cases as they are.
+        The smallest number with which four of five tables would, if the difference and the variances of data sets,
+        repeats and cases are what they seem: the interval lies wholly on one side of the region's edge, and as far
+        from it as the estimate strays in one direction in four of five tables.
+
+        Where data sets are drawn, repeats are no way out: their own interval widens by what they differ, of which a
+        few of them tell too little to plan with.
 
         Returns:
-            repeats and data sets: infinite where no number is enough, NaN where the table does not tell.
+            infinite where no number is enough, NaN where the table does not tell.
         """
         margin = abs(abs(difference) - rope)
-        kept, repeated = self._components(found, pair)
-        if not (found.known and margin > 0):
-            return (math.nan, math.nan) if not found.known else (math.inf, math.inf)
+        if not found.known or not (self.between or self.repeats > 1):
+            return math.nan
+        if not margin > 0:
+            return math.inf
+        between = max(0.0, found.datasets[pair] - found.within[pair]) if self.between else 0.0
+        kept = self.datasets * (between + max(0.0, found.cases[pair] - found.shared[pair]))
+        repeated = self.datasets * max(found.repeats[pair], found.shared[pair])
         degrees = float(found.df[pair])
-
-        def with_repeats(more: int) -> bool:
-            total = self.repeats + more
-            df = degrees if self.between else degrees * (total - 1) / (self.repeats - 1)
-            return self._half_width(kept + repeated / total, self.datasets, df) <= margin
 
         def with_datasets(more: int) -> bool:
             total = self.datasets + more
-            return self._half_width(kept + repeated / self.repeats, total, total - 1.0) <= margin
+            return self._reach(kept + repeated, total, total - 1.0) <= margin
 
-        return (
-            _smallest(with_repeats) if self.repeats > 1 else math.nan,
-            _smallest(with_datasets) if self.between else math.nan,
-        )
+        def with_repeats(more: int) -> bool:
+            total = self.repeats + more
+            df = degrees * (total - 1) / (self.repeats - 1)
+            return self._reach(kept + repeated * self.repeats / total, self.datasets, df) <= margin
 
-    def _components(self, found: Variances, pair: int) -> tuple[float, float]:
-        """The variance of one data set's mean: what stays whatever the repeats, and what they share out."""
-        between = max(0.0, found.datasets[pair] - found.within[pair])
-        cases = max(0.0, found.cases[pair] - found.shared[pair])
-        repeated = max(found.repeats[pair], found.shared[pair])
-        return self.datasets * (between + cases), self.datasets * self.repeats * repeated
+        return _smallest(with_datasets if self.between else with_repeats)
 
-    def _half_width(self, variance: float, datasets: int, df: float) -> float:
+    def _reach(self, variance: float, datasets: int, df: float) -> float:
+        """Half of the interval's width, and what leaves the estimate on the right side in four of five tables."""
         from scipy.special import stdtrit
 
-        return float(stdtrit(df, 1 - (1 - self.level) / (2 * self.family)) * math.sqrt(variance / datasets))
+        tails = stdtrit(df, 1 - (1 - self.level) / (2 * self.family)) + stdtrit(df, POWER)
+        return float(tails * math.sqrt(variance / datasets))
 
 
 def _smallest(enough: Callable[[int], bool]) -> float:
@@ -106,39 +106,30 @@ def _smallest(enough: Callable[[int], bool]) -> float:
     return float(high)
 
 
-def cure(more_repeats: float, more_datasets: float, known: bool = True) -> str:
+def cure(more: float, noun: str = "repeat", known: bool = True) -> str:
     """What would settle an under-powered pair, in words.
 
-    >>> cure(4, 2)
-    'about 4 more repeats or 2 more data sets needed'
-    >>> cure(math.inf, 7)
-    'more repeats cannot tell; about 7 more data sets needed'
+    >>> cure(4)
+    'about 4 more repeats needed'
+    >>> cure(1, "data set")
+    'about 1 more data set needed'
 
     Args:
-        more_repeats: how many; infinite where no number is enough, NaN where it is not known.
-        more_datasets: likewise.
+        more: how many; infinite where no number is enough, NaN where it is not known.
+        noun: of what, ``repeat`` or ``data set``.
         known: whether anything is known of chance.
     """
     if not known:
         return "one value each cannot be told from chance; repeats or data sets needed"
-    if math.isinf(more_repeats):
-        if math.isnan(more_datasets):
+    if math.isnan(more):
+        return "more repeats or test cases needed, how many is not known"
+    if math.isinf(more):
+        if noun == "repeat":
             return "more repeats cannot tell; more test cases needed"
-        if math.isinf(more_datasets):
-            return "too close to the edge of the region to be told by any number of repeats or data sets"
-        return f"more repeats cannot tell; {_about([(more_datasets, 'data set')])} needed"
-    numbers = [(more_repeats, "repeat"), (more_datasets, "data set")]
-    finite = [(number, noun) for number, noun in numbers if math.isfinite(number)]
-    return (
-        f"{_about(finite)} needed" if finite else "more repeats or test cases needed, how many is not known"
-    )
-
-
-def _about(numbers: list[tuple[float, str]]) -> str:
-    said = [f"{n:.0f} more {noun}{'s' * (n > 1)}" for n, noun in numbers if n <= MANY]
-    if said:
-        return f"about {' or '.join(said)}"
-    return f"more than {MANY} more {' or '.join(noun + 's' for _, noun in numbers)}"
+        return f"too close to the edge of the region to be told by any number of {noun}s"
+    if more > MANY:
+        return f"more than {MANY} more {noun}s needed"
+    return f"about {more:.0f} more {noun}{'s' * (more > 1)} needed"
 
 
 def sentence(
@@ -159,15 +150,27 @@ def sentence(
         more: what would settle it, if it is under-powered.
     """
     a, b = pair
+    difference, bounds = _shown(values[0], rope), interval(*values[1:], rope)
+    if verdict == REAL:
+        return f"{a} is better than {b} by {difference}{bounds}: real"
+    if verdict == TIED:
+        return f"{a} and {b} differ by {difference}{bounds}, within {rope:g} either way: tied"
+    return f"{a} against {b}, {difference}{bounds}: under-powered, {more}"
+
+
+def interval(low: float, high: float, rope: float) -> str:
+    """An interval in brackets, to one digit more than the region has; empty where it is not known.
+
+    >>> interval(-0.00049, 0.031, 0.01)
+    ' (0.000 to 0.031)'
+    """
+    return f" ({_shown(low, rope)} to {_shown(high, rope)})" if math.isfinite(low) else ""
+
+
+def _shown(value: float, rope: float) -> str:
     digits = max(0, 1 - math.floor(math.log10(rope))) if rope > 0 else 4
     # no minus before a zero
-    difference, low, high = (f"{round(value, digits) + 0.0:.{digits}f}" for value in values)
-    interval = f" ({low} to {high})" if np.isfinite(values[1]) else ""
-    if verdict == REAL:
-        return f"{a} is better than {b} by {difference}{interval}: real"
-    if verdict == TIED:
-        return f"{a} and {b} differ by {difference}{interval}, within {rope:g} either way: tied"
-    return f"{a} against {b}, {difference}{interval}: under-powered, {more}"
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def verdicts(differences: Array, half_widths: Array, rope: float) -> list[str]:

@@ -213,6 +213,7 @@ def _pairs(found: Evidence) -> Table:
     import pandas as pd
 
     rows = []
+    apart = not found.pairs["low"].equals(found.pairs["low_here"])
     for pair in found.pairs.to_dict("records"):
         rows.append(
             {
@@ -221,6 +222,7 @@ def _pairs(found: Evidence) -> Table:
                 "by": short(pair["difference"]),
                 "interval": interval(pair["low"], pair["high"]),
                 "verdict": pair["verdict"],
+                "on these data sets": pair["here"] if apart else "",
                 "would need": _needs(pair),
             }
         )
@@ -296,12 +298,11 @@ def _needs(pair: Mapping[Any, Any]) -> str:
     """What would settle an under-powered pair: the numbers alone."""
     from medseg.ranking.verdict import cure
 
-    if pair["verdict"] != "under-powered":
-        return ""
-    more = (pair["more_repeats"], pair["more_datasets"])
-    if all(value != value for value in more):
-        return "not known"
-    return cure(*more).removesuffix(" needed")
+    numbers = [(pair["more_datasets"], "data set"), (pair["more_repeats"], "repeat")]
+    said = [cure(more, noun).removesuffix(" needed") for more, noun in numbers if more > 0]
+    if len(said) == 2:
+        return f"{said[0]}; on these data sets {said[1]}"
+    return said[0] if said else "not known" if pair["verdict"] == "under-powered" else ""
 
 
 def doubts(findings: Findings, source: Source) -> Section:

@@ -79,9 +79,9 @@ def _same_path() -> Iterator[None]:
 def fit_bundle(folder: StudyFolder, claim: Claim, prepared: Path) -> Bundle:
     """The bundle of a run, composed if it is missing; one of other settings is moved away first, never deleted.
 
-    Workers that want the same bundle at once wait for one another.
+    One that was moved away comes back, with its repeats, when the study has its settings again. Workers that want
+    the same bundle at once wait for one another.
     """
-    from medseg.bundle.compose import compose
     from medseg.bundle.open import Bundle, is_bundle
 
     choice, settings = claim.cell.choice, claim.cell.settings
@@ -96,14 +96,34 @@ def fit_bundle(folder: StudyFolder, claim: Claim, prepared: Path) -> Bundle:
             f".{choice.name}.*"
         ):  # of a worker that was killed: the lock is ours now
             shutil.rmtree(stale, ignore_errors=True)
-        if root.exists() and found.get("settings") == wanted["settings"]:
-            _recompose(folder, claim, root, prepared)
-        else:
-            if root.exists():
-                root.rename(free_name(folder.superseded, root.name))
-            compose(choice, folder.bundles, settings, prepared=prepared)
-        _write(root / MARKER, wanted)
+        if root.exists() and found.get("settings") != wanted["settings"]:
+            root.rename(free_name(folder.superseded, root.name))
+        if not root.exists():
+            found = _bring_back(folder, root, wanted["settings"])
+        if not is_bundle(root) or found != wanted:
+            _compose(folder, claim, root, prepared)
+            _write(root / MARKER, wanted)
     return Bundle(root.resolve())
+
+
+def _bring_back(folder: StudyFolder, root: Path, settings: str) -> dict[str, Any]:
+    """Put the bundle of these settings that was moved away back in its place; its marker, if there is one."""
+    for old in folder.superseded.glob(f"{root.name}-*"):
+        found = _read(old / MARKER)
+        if found.get("settings") == settings:
+            old.rename(root)
+            return found
+    return {}
+
+
+def _compose(folder: StudyFolder, claim: Claim, root: Path, prepared: Path) -> None:
+    """Compose a bundle; where it is already there, only its configs, and the older ones are kept."""
+    from medseg.bundle.compose import compose
+
+    if root.exists():
+        _recompose(folder, claim, root, prepared)
+    else:
+        compose(claim.cell.choice, folder.bundles, claim.cell.settings, prepared=prepared)
 
 
 def _recompose(folder: StudyFolder, claim: Claim, root: Path, prepared: Path) -> None:
@@ -121,16 +141,39 @@ def _recompose(folder: StudyFolder, claim: Claim, root: Path, prepared: Path) ->
 
 
 def fit_repeat(folder: StudyFolder, place: Path, key: str) -> None:
-    """Make a repeat's folder this run's: one of another key is moved away, half-written files are removed."""
-    if place.exists() and _read(place / MARKER).get("key") != key:
-        old = free_name(folder.superseded, place.parents[1].name) / place.parent.name / place.name
-        old.parent.mkdir(parents=True)
-        place.rename(old)
+    """Make a repeat's folder this run's: one of another key is moved away, half-written files are removed.
+
+    If the run's own folder was moved away once, it comes back.
+    """
+    if _read(place / MARKER).get("key") != key:
+        folder.bundles.mkdir(parents=True, exist_ok=True)
+        with FileLock(
+            folder.bundles / ".lock"
+        ):  # others may move other repeats of the bundle at the same time
+            _exchange(folder, place, key)
     for stale in place.glob(".*"):  # of a worker that was killed: the claim is ours now
         if stale.is_file():
             stale.unlink(missing_ok=True)
     if not (place / MARKER).is_file():
         _write(place / MARKER, {"key": key})
+
+
+def _exchange(folder: StudyFolder, place: Path, key: str) -> None:
+    """Move a repeat of another run away, and this run's own one back if it was moved away once."""
+    bundle = place.parents[1].name
+    if place.exists():
+        old = free_name(folder.superseded, bundle) / place.parent.name / place.name
+        old.parent.mkdir(parents=True)
+        place.rename(old)
+    for moved in folder.superseded.glob(f"{bundle}-*"):
+        old = moved / place.parent.name / place.name
+        if _read(old / MARKER).get("key") == key:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            old.rename(place)
+            with contextlib.suppress(OSError):  # whatever else is there stays
+                old.parent.rmdir()
+                moved.rmdir()
+            return
 
 
 def has_results(place: Path, key: str) -> bool:

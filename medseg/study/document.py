@@ -76,17 +76,15 @@ def read_yaml(path: Path) -> Document:
         raise MedsegError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise MedsegError(f"{path}: not readable as text ({error})") from None
-    loader = _Loader(text)
+    document = Document(path, text, {}, {})
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
-        document = Document(path, text, {}, {})
         _walk(node, (), document, set())
         document.raise_faults()
         document.content = loader.construct_document(node) if node else None  # refused below
     except (yaml.YAMLError, ValueError) as error:
         raise MedsegError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    finally:
-        loader.dispose()
     if not isinstance(document.content, dict):
         raise MedsegError(f"{path}: holds no mapping of keys to values")
     return document

@@ -12,7 +12,7 @@ from typing import Any
 from medseg.bundle.choice import Choice
 from medseg.bundle.settings import Settings, settings_from
 from medseg.errors import MedsegError
-from medseg.study.spec import Cell, Study
+from medseg.study.spec import Cell, Study, shown
 
 #: axes from the outermost to the innermost: a study that is cut short has whole repeats of everything
 ORDER = ("repeat", "dataset", "model", "loss", "preprocess", "augment")
@@ -80,7 +80,7 @@ def check(cells: Sequence[Cell], prepared: Path, split: str = "holdout") -> None
     """Raise if a cell cannot be run: each kind of fault is told once, with the number of runs that have it.
 
     Nothing is read but the records of data sets, and a network is built once for each way of building it, without
-    weights: thousands of cells take seconds.
+    weights: thousands of cells take no longer than their dozen networks.
 
     Args:
         cells: the runs.
@@ -93,10 +93,11 @@ def check(cells: Sequence[Cell], prepared: Path, split: str = "holdout") -> None
     faults: dict[str, list[Cell]] = {}
     told: dict[Any, str | None] = {}
     known: dict[str, dict[str, Any]] = {}
+    repeats = 1 + max((cell.repeat for cell in cells), default=0)
     for cell in cells:
-        found = {reason for reason in _reasons(cell, prepared, split, known, told) if reason}
-        for reason in found:
-            faults.setdefault(reason, []).append(cell)
+        for reason in dict.fromkeys(_reasons(cell, prepared, (split, repeats), known, told)):
+            if reason:
+                faults.setdefault(reason, []).append(cell)
     if not faults:
         return
     lines = [_line(reason, of) for reason, of in list(faults.items())[:MOST]]
@@ -113,7 +114,11 @@ def _line(reason: str, of: Sequence[Cell]) -> str:
 
 
 def _reasons(
-    cell: Cell, prepared: Path, split: str, known: dict[str, dict[str, Any]], told: dict[Any, str | None]
+    cell: Cell,
+    prepared: Path,
+    split: tuple[str, int],
+    known: dict[str, dict[str, Any]],
+    told: dict[Any, str | None],
 ) -> Iterator[str | None]:
     """What is wrong with a cell, each question asked once for all cells that it is the same for."""
     from medseg.bundle import compose
@@ -124,7 +129,7 @@ def _reasons(
     def ask(question: Callable[[], object], *of: Any) -> str | None:
         key = repr(of)
         if key not in told:
-            told[key] = _fault(question)
+            told[key] = _fault(question, *of)
         return told[key]
 
     def learn() -> None:
@@ -141,20 +146,29 @@ def _reasons(
     facts = known[dataset]
     shape = (facts["channels"], len(facts["labels"]), settings.image_size)
     steps = (choice.preprocess, settings.preprocess_arguments)
-    yield ask(lambda: compose.check_preprocess(choice, settings, facts), "steps", *steps, *shape)
+    yield ask(lambda: compose.check_preprocess(choice, settings, facts), "preprocess", *steps, *shape)
     trains = (settings.learning_rate, settings.layer_decay, settings.frozen_stages, settings.batch_size)
     begins = (settings.pretrained, settings.pretrained_data)
     network = (choice.model, settings.model_arguments, *trains, *begins)
-    yield ask(lambda: compose.check_model(choice, settings, facts), "network", *network, *shape)
+    yield ask(lambda: compose.check_model(choice, settings, facts), "model", *network, *shape)
     yield ask(lambda: check_weights(choice, settings), "weights", choice.model, settings.pretrained)
-    yield ask(lambda: check_repeat(dataset, split, cell.repeat, prepared), "repeat", dataset, cell.repeat)
+    name, repeats = split
+    yield ask(
+        lambda: check_repeat(dataset, name, cell.repeat, prepared, repeats), "repeat", dataset, cell.repeat
+    )
 
 
-def _fault(question: Callable[[], object]) -> str | None:
+def _fault(question: Callable[[], object], kind: str, name: Any, *more: Any) -> str | None:
+    """Why a question is answered with an error; None if it is not."""
+    from medseg.bundle.verify import root_cause
+
     try:
         question()
     except MedsegError as error:
         return str(error)
+    except Exception as error:  # whatever a network makes of arguments that it takes by name
+        given = f" with {more[0]}" if more and more[0] else ""
+        return f"{kind} {shown(name)!r}{given}: {root_cause(error)}"
     return None
 
 
@@ -165,8 +179,15 @@ def check_weights(choice: Choice, settings: Settings) -> None:
     weights_of(choice, settings)
 
 
-def check_repeat(dataset: str, split: str, repeat: int, prepared: Path) -> None:
+def check_repeat(dataset: str, split: str, repeat: int, prepared: Path, repeats: int) -> None:
     """Raise if a split has not so many repeats, or cannot be made by its name.
+
+    Args:
+        dataset: of the run.
+        split: name of the split.
+        repeat: of the run.
+        prepared: folder of indexes and splits.
+        repeats: how many the whole study needs.
 
     Raises:
         MedsegError: what is wrong, and the command that makes the split.
@@ -175,12 +196,14 @@ def check_repeat(dataset: str, split: str, repeat: int, prepared: Path) -> None:
     if repeat >= number:
         kind = re.match("[a-z]+", split)
         enough = (
-            f"the number of folds is that of repeats: name another split, such as kfold{repeat + 1}"
+            f"the number of folds is that of repeats: name another split, such as kfold{repeats}"
             if split.startswith("kfold")
             else f"make more with 'medseg data split {dataset} --kind {kind[0] if kind else split}"
-            f" --repeats {repeat + 1}{' --ungrouped' if split.endswith('-ungrouped') else ''}'"
+            f" --repeats {repeats}{' --ungrouped' if split.endswith('-ungrouped') else ''}'"
         )
-        raise MedsegError(f"split {split} of {dataset} has repeats 0 to {number - 1}, not {repeat}; {enough}")
+        raise MedsegError(
+            f"split {split} of {dataset} has repeats 0 to {number - 1}, not {repeats - 1}; {enough}"
+        )
 
 
 def repeats_of(dataset: str, split: str, prepared: Path) -> int:
@@ -199,7 +222,7 @@ def repeats_of(dataset: str, split: str, prepared: Path) -> int:
     if path.is_file():
         return int(read_document(path, "make it again with 'medseg data split'").get("repeats", 0))
     arguments = parse_split_name(split)
-    if split.startswith(f"external-{dataset}"):
+    if split.removesuffix("-ungrouped") == f"external-{dataset}":
         raise MedsegError(f"an external test of {dataset} needs another data set, not itself")
     of = "folds" if arguments["kind"] == "kfold" else "repeats"
     return int(arguments.get(of, signature(make_splits).parameters[of].default))

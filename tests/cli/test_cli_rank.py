@@ -258,6 +258,33 @@ def test_anyones_columns_are_mapped(tmp_path: Path) -> None:
     assert f"note: {path}: columns not read: colour" in result.stderr
 
 
+def test_a_column_is_named_as_a_metric(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_text("dataset,loss,DSC\na,x,0.5\na,y,0.6\n", encoding="utf-8")
+    result = call(path, "--column", "dice=DSC", "--format", "json")
+    assert [(r["contestant"], r["mean"]) for r in first_rows(result)] == [("y", 0.6), ("x", 0.5)]
+    assert "--column dice=NAME" in call(path).stderr
+
+
+def test_rows_are_told_apart_by_a_column_that_is_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    rows = ["4,a,x,0.5", "4,a,y,0.6", "5,a,x,0.9", "5,a,y,0.6"]
+    path.write_text("table,dataset,loss,dice\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    assert "given twice" in call(path).stderr
+    result = call(path, "--where", "table=5", "--format", "json")
+    assert [(r["contestant"], r["mean"]) for r in first_rows(result)] == [("x", 0.9), ("y", 0.6)]
+    assert "not read" not in result.stderr
+    assert "unknown table '6'" in call(path, "--where", "table=6").stderr
+    assert "Did you mean 'table'" in call(path, "--where", "tabel=5").stderr
+
+
+def test_one_block_is_tested_by_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("dataset,loss,dice\na,x,0.5\na,y,0.6\n", encoding="utf-8")
+    said = call(path).stdout
+    assert "There is one block" in said and "Wilcoxon's signed-rank" not in said
+
+
 def test_columns_need_a_table(bundles: Path) -> None:
     result = call(bundles, "--column", "case=image")
     assert result.exit_code == 2 and "--column" in result.stderr
@@ -279,6 +306,29 @@ def test_pairs_of_the_best_or_all(tmp_path: Path) -> None:
     assert "1 more pair" in best and "more pair" not in every
     assert every.count(" against ") + every.count(" differ by ") + every.count(" is better than ") == 3
     assert "pairs by dice" in every
+
+
+def test_what_holds_on_these_data_sets_stands_beside_the_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    gains = {"bce": (0, 0, 0), "dice": (2, 10, 20), "iou": (2, 10, 21)}
+    lines = [
+        f"{d},{loss},{r},dice,{0.5 + 0.01 * gains[loss][i] + 0.001 * r}"
+        for loss in gains
+        for i, d in enumerate("pqr")
+        for r in range(3)
+    ]
+    path.write_text("dataset,loss,repeat,metric,value\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    said = call(path).stdout
+    assert "from means of runs in 3 blocks of 3 data sets" in said
+    # (0 + 0 + 1) / 300, with nothing to vary it between repeats, whose noise is shared
+    assert "more data sets needed; on these 3 data sets alone (0.003 to 0.003): tied" in said
+    assert "1 more pair: 1 under-powered; on these 3 data sets alone: 1 real (--pairs shows all)." in said
+    table = call(path, "--pairs").stdout
+    assert "on these data sets" in table and "real (0.1067 to 0.1067)" in table
+    assert "on these data sets" not in call(path, "--pairs", "--fixed-datasets").stdout
+    pair = json.loads(call(path, "--format", "json").stdout)["evidence"]["dice"]["pairs"][1]
+    assert (pair["verdict"], pair["here"], pair["more_repeats"]) == ("under-powered", "real", 0)
+    assert pair["low_here"] == pytest.approx(0.11) and pair["low"] < 0
 
 
 def test_a_study_is_read_by_its_folder_and_by_its_file(

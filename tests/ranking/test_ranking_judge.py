@@ -154,13 +154,45 @@ def test_fixed_data_sets_narrow_the_intervals_and_the_question() -> None:
     table = table[table["loss"] != "iou"]
     sample, fixed = judge(table), judge(table, fixed_datasets=True)
     assert sample.pairs.loc[0, ["verdict", "here"]].tolist() == ["under-powered", "real"]
-    assert np.isinf(sample.pairs["more_repeats"][0])
+    assert sample.pairs["more_repeats"][0] == 0
     assert 1 <= sample.pairs["more_datasets"][0] < 50
-    assert "more repeats cannot tell; about" in sample.pairs["words"][0]
-    assert sample.pairs["words"][0].endswith("; on these 3 data sets alone: real")
+    bounds = fixed.pairs.loc[0, ["low", "high"]].tolist()
+    assert sample.pairs.loc[0, ["low_here", "high_here"]].tolist() == bounds
+    said = "; on these 3 data sets alone ({:.3f} to {:.3f}): real".format(*bounds)
+    assert sample.pairs["words"][0].endswith(f" more data sets needed{said}")
     assert fixed.pairs.loc[0, ["verdict", "here"]].tolist() == ["real", "real"]
+    assert fixed.pairs.loc[0, ["low_here", "high_here"]].tolist() == bounds
+    assert "alone" not in fixed.pairs["words"][0]
     assert any("as a sample" in note for note in sample.notes)
     assert any("these 3 data sets" in note for note in fixed.notes)
+
+
+def test_what_is_open_on_these_data_sets_asks_for_repeats() -> None:
+    draws = np.random.default_rng(0)
+    table = study(datasets=3, models=1, gains={"bce": 0.0, "dice": 0.03})
+    # whole runs stray, those of the one loss and of the other
+    runs = table.groupby(["dataset", "loss", "repeat"]).ngroup()
+    pair = judge(table.assign(value=table["value"] + draws.normal(0, 0.03, 18)[runs])).pairs.loc[0]
+    assert pair[["verdict", "here"]].tolist() == ["under-powered", "under-powered"]
+    assert pair["more_repeats"] >= 1 and pair["more_datasets"] >= 1
+    assert pair["words"].endswith(
+        f": under-powered too, about {pair['more_repeats']:.0f} more repeats needed"
+    )
+
+
+def test_what_holds_on_others_like_them_holds_on_these() -> None:
+    # two repeats that stray on one data set alone have hardly a degree of freedom, three data sets have two
+    values = {"x": [(0.6, 0.7), (0.65, 0.65), (0.65, 0.65)], "y": [(0.6, 0.6), (0.6, 0.6), (0.6, 0.6)]}
+    rows = [
+        (f"set{d}", loss, repeat, value)
+        for loss, datasets in values.items()
+        for d, repeats in enumerate(datasets)
+        for repeat, value in enumerate(repeats)
+    ]
+    table = pd.DataFrame(rows, columns=["dataset", "loss", "repeat", "value"]).assign(metric="dice")
+    sample, fixed = judge(table).pairs.loc[0], judge(table, fixed_datasets=True).pairs.loc[0]
+    assert fixed["high"] - fixed["low"] > sample["high"] - sample["low"]
+    assert sample[["low_here", "high_here"]].tolist() == sample[["low", "high"]].tolist()
 
 
 def test_how_hard_data_sets_are_is_no_doubt_about_a_mean() -> None:
@@ -220,6 +252,10 @@ def test_one_data_set_one_model_one_repeat() -> None:
     notes = " ".join(evidence.notes)
     for said in ("one data set", "one repeat", "over test cases", "another training", "one block"):
         assert said in notes
+    several = " ".join(judge(study(2, 1, 1, 60)).notes)
+    assert (
+        "over data sets, and those on these data sets alone on that over test cases; what another" in several
+    )
 
 
 def test_one_value_each_proves_nothing() -> None:
@@ -227,6 +263,7 @@ def test_one_value_each_proves_nothing() -> None:
     evidence = judge(table)
     assert evidence.pairs["verdict"].tolist() == ["under-powered"]
     assert "one value each" in evidence.pairs["words"][0]
+    assert "There is one repeat: what another training would change is not known." in evidence.notes
     assert np.isnan(evidence.means["low"]).all()
     assert np.isnan(evidence.places).all(axis=None)
     assert not evidence.per_case

@@ -22,8 +22,16 @@ def values(blocks: int, count: int, digits: int = 6) -> np.ndarray:
 def test_friedman_where_all_blocks_agree() -> None:
     # chi2 = 12 N / (k (k + 1)) * sum of (mean rank - 2)^2 = 12 * 4 / 12 * 2 = 8 = N (k - 1): nothing is left
     chi2, p, f, f_p = friedman(np.array([[3, 2, 1]] * 4, float))
-    assert (chi2, f, f_p) == (8, math.inf, 0)
+    assert (chi2, f) == (8, math.inf)
+    # the other three blocks have the order of the first, one of six
+    assert f_p == pytest.approx(6**-3)
     assert p == pytest.approx(math.exp(-4))
+
+
+def test_two_blocks_that_agree_prove_little() -> None:
+    assert friedman(np.array([[3, 2, 1]] * 2, float))[3] == pytest.approx(1 / 6)
+    # two of three are tied: three orders
+    assert friedman(np.array([[2, 2, 1]] * 2, float))[2:] == (math.inf, pytest.approx(1 / 3))
 
 
 def test_friedman_and_iman_davenport_by_hand() -> None:
@@ -74,6 +82,17 @@ def test_ranks_and_critical_difference_are_those_of_autorank() -> None:
         list(expected.rankdf["meanrank"])
     )
     assert found.friedman_p == pytest.approx(expected.pvalue, abs=1e-9)
+
+
+def test_equal_differences_of_means_that_have_no_end_are_ties() -> None:
+    # in sixtieths, so that no mean is a decimal number: differences -1 0 2 -2 1 2 -2 3 0 -1
+    one = np.array([37, 36, 37, 38, 36, 36, 36, 36, 38, 35]) / 60
+    other = one + np.array([-1, 0, 2, -2, 1, 2, -2, 3, 0, -1]) / 60
+    found = omnibus("overall", pd.DataFrame({"a": other, "b": one}), "higher", 0.01).wilcoxon
+    ranks = stats.rankdata([1, 0, 2, 2, 1, 2, 2, 3, 0, 1])[[0, 2, 3, 4, 5, 6, 7, 9]]
+    sums = np.array(list(itertools.product([0, 1], repeat=8))) @ ranks
+    plus = ranks[[1, 3, 4, 6]].sum()
+    assert found["p"][0] == pytest.approx(2 * min((sums >= plus).mean(), (sums <= plus).mean()), abs=1e-12)
 
 
 def test_no_nemenyi_of_two_contestants() -> None:

@@ -63,6 +63,12 @@ def test_an_experiment_without_tested_runs(store: str) -> None:
         from_mlflow(store, "empty")
 
 
+def test_a_database_is_no_folder_of_files(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(MedsegError, match=r"named as sqlite:///.*mlflow\.db"):
+        from_mlflow(str(tmp_path / "mlflow.db"), "medseg")
+
+
 def test_a_database_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(MedsegError, match="no such database"):
         from_mlflow(f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}", "medseg")

@@ -177,6 +177,12 @@ def test_all_faults_are_told_at_once_each_with_its_runs(workspace: Path) -> None
     ]
 
 
+def test_an_argument_that_a_model_cannot_use_is_told_like_any_other_fault(workspace: Path) -> None:
+    told = refused(discs(2, settings={"model_arguments": {"widths": 4}}), workspace / "prepared")
+    assert told.startswith("model 'unet' with {'widths': 4}: TypeError: ")
+    assert told.endswith("(2 runs, such as discs__unet__dice/0)")
+
+
 def test_what_many_runs_share_is_asked_once(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medseg.bundle import compose
 
@@ -222,8 +228,9 @@ def test_more_repeats_than_a_split_will_have(workspace: Path, split: str, number
     assert repeats_of("discs", split, workspace / "prepared") == number
     check(discs(number), workspace / "prepared", split)
     told = refused(discs(6), workspace / "prepared", split)
-    assert f"split {split} of discs has repeats 0 to {number - 1}, not {number}" in told
+    assert f"split {split} of discs has repeats 0 to {number - 1}, not 5" in told
     assert cure in told
+    assert "\n" not in told, "the repeats that there are not are one fault"
 
 
 def test_the_split_on_disk_says_how_many_repeats_there_are(workspace: Path) -> None:
@@ -243,3 +250,9 @@ def test_the_split_on_disk_says_how_many_repeats_there_are(workspace: Path) -> N
 )
 def test_a_split_that_cannot_be_made(workspace: Path, split: str, words: str) -> None:
     assert words in refused(discs(1), workspace / "prepared", split)
+
+
+def test_a_data_set_whose_name_begins_like_this_one_is_another(workspace: Path) -> None:
+    assert repeats_of("discs", "external-discs_two", workspace / "prepared") == 5
+    with pytest.raises(MedsegError, match="needs another data set"):
+        repeats_of("discs", "external-discs-ungrouped", workspace / "prepared")

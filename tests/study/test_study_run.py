@@ -135,6 +135,10 @@ def test_another_setting_supersedes_exactly_its_runs_and_its_return_brings_them_
     assert Ledger(folder.ledger).counts()["superseded"] == 2
     assert len(list(folder.superseded.rglob("cases.csv"))) == 2
     assert len(table.study_table(folder.root)) == 4
+    for rules in ((), (rule,)):
+        run_study(study(rules=rules), OPTIONS)
+        assert len(table.study_table(folder.root)) == 4
+    assert len(quick) == 2
 
 
 def test_skipped_runs_leave_the_table_and_come_back_without_being_run(quick: list[str]):
@@ -211,7 +215,8 @@ def test_results_of_other_code_are_kept_and_the_table_says_so(newer_code, quick:
     assert note.endswith(", 2 of newer")
 
 
-def test_results_of_other_code_are_made_again(newer_code, quick: list[str]):
+def test_results_of_other_code_are_made_again(newer_code, quick: list[str], monkeypatch):
+    older = key.code_fingerprint()
     folder = newer_code()
     run_study(study(), replace(OPTIONS, code="rerun"))
     assert len(quick) == 4
@@ -219,6 +224,9 @@ def test_results_of_other_code_are_made_again(newer_code, quick: list[str]):
     assert table.notes(folder.root) == []
     run_study(study(), OPTIONS)
     assert len(quick) == 4
+    monkeypatch.setattr(key, "code_fingerprint", lambda: older)
+    run_study(study(), replace(OPTIONS, code="rerun"))
+    assert len(quick) == 4  # those of the older version were kept
 
 
 def test_unfinished_runs_of_other_code_need_no_word(here: Path, quick: list[str], monkeypatch):

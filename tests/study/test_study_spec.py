@@ -221,6 +221,7 @@ def test_names_are_looked_up_all_at_once(tmp_path: Path) -> None:
         ("- 1\n", "holds no mapping"),
         ("a: [", "not valid YAML"),
         ("a: !x b", "not valid YAML"),
+        ("a: \0", "not valid YAML"),
     ],
 )
 def test_files_that_are_no_study(tmp_path: Path, text: str, words: str) -> None:

@@ -110,8 +110,26 @@ def test_a_bundle_of_other_settings_is_moved_away_whole(workspace: Path):
     assert not (second.root / "repeats").exists()
     old = folder.superseded / f"{PLAIN.choice.name}-1"
     assert (old / "repeats" / "0" / "cases.csv").read_text() == "old"
-    fit_bundle(folder, claim_of(PLAIN), Path("prepared"))
-    assert Bundle(folder.superseded / f"{PLAIN.choice.name}-2").read("train")["epochs"] == 3
+
+
+def test_a_bundle_and_a_repeat_that_were_moved_away_come_back(workspace: Path):
+    folder = StudyFolder(workspace / "s")
+    longer = replace(PLAIN, settings=replace(SMALL, epochs=3))
+    for cell, key in ((PLAIN, "k0"), (longer, "k1")):
+        place = fit_bundle(folder, claim_of(cell), Path("prepared")).run_folder(0)
+        fit_repeat(folder, place, key)
+        (place / "cases.csv").write_text(key)
+    for cell, key, at_home in ((PLAIN, "k0", 2), (longer, "k1", 3), (PLAIN, "k0", 2)):
+        bundle = fit_bundle(folder, claim_of(cell), Path("prepared"))
+        assert bundle.read("train")["epochs"] == at_home
+        assert (bundle.run_folder(0) / "cases.csv").read_text() == key
+        assert len(list(folder.superseded.iterdir())) == 1
+    # other data: the same bundle, another key
+    place = folder.run_folder(PLAIN.choice.name, 0, "holdout")
+    for key in ("k2", "k0"):
+        fit_repeat(folder, place, key)
+        assert (place / "cases.csv").exists() == (key == "k0")
+        assert has_results(place, "k0") == (key == "k0")
 
 
 def test_configs_of_other_code_are_made_anew_and_kept_and_repeats_stay(workspace: Path):
