@@ -149,11 +149,12 @@ def open_pairs(evidence: Evidence) -> list[str]:
 
 def podium(ranking: Ranking, evidence: Evidence | None) -> str:
     """Whose points are the most where that is not the one with the best mean, and where points and ranks disagree."""
-    first = ranking.table.iloc[0]
-    said = []
-    if evidence is not None and first["contestant"] != evidence.contestants[0]:
+    points = ranking.table.set_index("contestant")["points"]
+    first, said = points.index[0], []
+    # who shares the most points leads as well
+    if evidence is not None and points.get(evidence.contestants[0], 0) < points.iloc[0]:
         said.append(
-            f"By 3-2-1 points ({ranking.by}) {shown(first['contestant'])} leads with {first['points']}, "
+            f"By 3-2-1 points ({ranking.by}) {shown(first)} leads with {points.iloc[0]}, "
             f"not {shown(evidence.contestants[0])}."
         )
     if ranking.disagreements():

@@ -11,7 +11,7 @@ import pytest
 
 from medseg.errors import MedsegError
 from medseg.ranking.table import normalise
-from medseg.report.answer import interval, tally, versus_best
+from medseg.report.answer import interval, podium, tally, versus_best
 from medseg.report.content import Facts, Page, Paragraph, Picture, Points, Section, Table, table_of
 from medseg.report.page import png_size, render, shrunk
 from medseg.report.report import Options, write_report
@@ -283,3 +283,18 @@ def test_verdicts_against_the_best_and_their_count():
     evidence = judge(table(**CLEAR), draws=200)
     assert versus_best(evidence) == {"same": "tied", "bad": "real"}
     assert tally(evidence).startswith("Of 3 pairs, 2 differ really")
+
+
+def test_who_shares_the_most_points_is_not_said_to_lose() -> None:
+    from medseg.ranking.judge import judge
+    from medseg.ranking.podium import rank
+
+    rows = [("s0", "dice", 0.9), ("s0", "bce", 0.5), ("s1", "dice", 0.5), ("s1", "bce", 0.6)]
+    table = pd.DataFrame(rows, columns=["dataset", "loss", "value"]).assign(metric="dice")
+    ranking, evidence = rank(table), judge(table)
+    assert evidence.contestants[0] == "dice"
+    assert ranking.table["contestant"][0] == "bce"  # by name: points and mean ranks are equal
+    assert podium(ranking, evidence) == ""
+    more = [("s2", "dice", 0.5), ("s2", "bce", 0.6)]
+    table = pd.DataFrame(rows + more, columns=["dataset", "loss", "value"]).assign(metric="dice")
+    assert podium(rank(table), judge(table)) == "By 3-2-1 points (dataset) bce leads with 8, not dice."
