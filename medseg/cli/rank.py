@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from medseg.cli.output import emit, format_option
-from medseg.cli.progress import progress_bar
-from medseg.errors import MedsegError
+from medseg.cli.tables import (
+    check_sources,
+    judging_options,
+    read_tables,
+    read_tracked,
+    source_options,
+    split_conditions,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from medseg.ranking.evidence import Evidence
     from medseg.ranking.findings import Findings
 
@@ -21,35 +25,6 @@ if TYPE_CHECKING:
 FEW = 8
 #: suspicious runs that are named at the terminal
 SHOWN = 20
-
-
-def _pairs(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, list[str]]:
-    """Parse ``KEY=VALUE[,VALUE...]`` options; the values of one key given twice add up."""
-    pairs: dict[str, list[str]] = {}
-    for text in given:
-        key, equals, values = text.partition("=")
-        if not (key and equals):
-            raise click.BadParameter(f"{text!r} is not {option.metavar}")
-        pairs.setdefault(key, []).extend(value.strip() for value in values.split(","))
-    return pairs
-
-
-def _directions(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    pairs = _pairs(ctx, option, given)
-    for metric, ways in pairs.items():
-        if len(ways) != 1 or ways[0] not in ("higher", "lower"):
-            raise click.BadParameter(
-                f"{metric}={','.join(ways)} is neither {metric}=higher nor {metric}=lower"
-            )
-    return {metric: ways[0] for metric, ways in pairs.items()}
-
-
-def _columns(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    pairs = _pairs(ctx, option, given)
-    for key, names in pairs.items():
-        if len(names) != 1:
-            raise click.BadParameter(f"{key} is given {len(names)} columns: {', '.join(names)}")
-    return {key: names[0] for key, names in pairs.items()}
 
 
 def _widths(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
@@ -67,52 +42,13 @@ def _widths(ctx: click.Context, option: click.Parameter, given: tuple[str, ...])
 
 
 @click.command()
-@click.argument("sources", nargs=-1, type=click.Path(path_type=Path), metavar="[SOURCE]...")
-@click.option(
-    "--bundles",
-    type=click.Path(path_type=Path),
-    default="bundles",
-    show_default=True,
-    help="Folder of bundles whose finished runs are ranked when no source is given.",
-)
-@click.option(
-    "--studies",
-    type=click.Path(path_type=Path),
-    default="studies",
-    show_default=True,
-    help="Folder of the studies that are named by their STUDY.yaml.",
-)
-@click.option("--tracking-uri", help="Rank the finished runs of this MLflow server or database instead.")
-@click.option("--experiment", default="medseg", show_default=True, help="MLflow experiment to read.")
-@click.option("--of", "of", default="loss", show_default=True, help="Column whose levels compete.")
+@source_options
 @click.option(
     "--by",
     help="Column whose levels are the contests, or overall. By default dataset, model and overall in turn.",
 )
 @click.option(
     "--metric", default="dice", show_default=True, help="Metrics, one contest each; separate by commas."
-)
-@click.option(
-    "--where",
-    multiple=True,
-    callback=_pairs,
-    metavar="COLUMN=LEVEL[,LEVEL...]",
-    help="Rank only these rows, also by a column of a CSV table that is no key; may be repeated.",
-)
-@click.option(
-    "--column",
-    "columns",
-    multiple=True,
-    callback=_columns,
-    metavar="KEY=NAME",
-    help="A CSV table's column NAME is medseg's KEY (case, group, loss, value, dice, ...); may be repeated.",
-)
-@click.option(
-    "--better",
-    multiple=True,
-    callback=_directions,
-    metavar="METRIC=higher|lower",
-    help="Direction of a metric that neither the table nor medseg knows.",
 )
 @click.option("--no-evidence", is_flag=True, help="Points and mean ranks only, no statistics.")
 @click.option(
@@ -123,18 +59,7 @@ def _widths(ctx: click.Context, option: click.Parameter, given: tuple[str, ...])
     metavar="[METRIC=]WIDTH",
     help="Differences up to this count as none. By default 0.01, or 1 px.",
 )
-@click.option(
-    "--level",
-    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Of the intervals.",
-)
-@click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="Of the bootstrap.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
-@click.option(
-    "--fixed-datasets", is_flag=True, help="Speak of these data sets only, not of others like them."
-)
+@judging_options
 @click.option("--pairs", is_flag=True, help="Show every pair's verdict, not only the best one's.")
 @click.option(
     "-o",
@@ -185,23 +110,17 @@ def rank(
     """
     from medseg.ranking.findings import check_format, find
     from medseg.ranking.table import where as keep
-    from medseg.results import COLUMNS
 
-    if sources and tracking_uri:
-        raise click.UsageError("give either sources or --tracking-uri, not both")
-    if columns and not any(map(_is_csv, sources)):
-        raise click.UsageError("--column names the columns of a CSV table; give one")
+    check_sources(sources, tracking_uri, columns)
     if output:
         check_format(output)
     metrics = [name.strip() for name in metric.split(",")]
     if tracking_uri:
-        table = _tracked(tracking_uri, experiment, metrics)
+        table = read_tracked(tracking_uri, experiment, metrics)
     else:
-        # a CSV table may have columns that are no keys, and tell its rows apart by them
-        rows = {column: levels for column, levels in where.items() if column not in COLUMNS}
-        rows = rows if sources and all(map(_is_csv, sources)) else {}
-        where = {column: levels for column, levels in where.items() if column not in rows}
-        table = _read(sources or (bundles,), studies, metrics, columns, better, bare=not sources, rows=rows)
+        apart, where = split_conditions(sources, where)
+        bare = not sources
+        table = read_tables(sources or (bundles,), studies, metrics, columns, better, bare=bare, apart=apart)
     table = keep(table, where)
 
     def judged(name: str) -> Evidence:
@@ -228,68 +147,6 @@ def rank(
 
         plot(found.first, plot_file)
     _show(found, fmt, pairs, narrow=by is None)
-
-
-def _is_csv(source: Path) -> bool:
-    return source.suffix.lower() not in (".yaml", ".yml") and not source.is_dir()
-
-
-def _read(
-    sources: tuple[Path, ...],
-    studies: Path,
-    metrics: list[str],
-    columns: dict[str, str],
-    better: dict[str, str],
-    bare: bool,
-    rows: dict[str, list[str]] | None = None,
-) -> pd.DataFrame:
-    """The sources' tables, one below the other; ``bare`` is the folder of bundles that nobody named."""
-    from medseg.ranking.table import load, normalise, together
-
-    tables = []
-    for source in sources:
-        if not bare and _is_csv(source):
-            tables.append(load([source], better, columns, metrics, say=_note, rows=rows))
-        else:
-            wide = _folder(source, studies, bare)
-            tables.append(normalise(wide, str(source), better, metrics))
-    return together(tables)
-
-
-def _folder(source: Path, studies: Path, bare: bool) -> pd.DataFrame:
-    """The cases of a study, named by its folder or file, or of the finished runs of a folder of bundles."""
-    from medseg.results import case_files, read_bundles
-
-    if bare:
-        return read_bundles(source)
-    from medseg.study import table
-    from medseg.study.folder import StudyFolder
-
-    if source.is_dir() and not StudyFolder(source).ledger.is_file():
-        if not case_files(source):
-            raise MedsegError(
-                f"{source}: neither a study (no {StudyFolder(source).ledger.name}) nor a folder of bundles with "
-                "finished runs"
-            )
-        return read_bundles(source)
-    if not source.is_dir():
-        from medseg.study.spec import read_study
-
-        source = studies / read_study(source, names=False).name
-    for note in table.notes(source):
-        _note(note)
-    return table.study_table(source)
-
-
-def _tracked(uri: str, experiment: str, metrics: list[str]) -> pd.DataFrame:
-    from medseg.ranking.tracking import from_mlflow
-
-    with progress_bar("cases") as progress:
-        return from_mlflow(uri, experiment, metrics, say=_note, progress=progress)
-
-
-def _note(text: str) -> None:
-    click.echo(f"note: {text}", err=True)
 
 
 def _show(found: Findings, fmt: str, pairs: bool, narrow: bool) -> None:

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING
 import click
 
 from medseg.cli.options import prepared_option
-from medseg.cli.rank import _columns, _directions, _is_csv, _pairs, _read, _tracked
+from medseg.cli.tables import (
+    check_sources,
+    is_csv,
+    judging_options,
+    read_tables,
+    read_tracked,
+    source_options,
+    split_conditions,
+)
 
 if TYPE_CHECKING:
     from medseg.report.source import Source
 
 
 @click.command()
-@click.argument("sources", nargs=-1, type=click.Path(path_type=Path), metavar="[SOURCE]...")
+@source_options
 @click.option(
     "-o",
     "--output",
@@ -25,64 +33,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder of report.html, figures/ and tables/.",
 )
-@click.option(
-    "--bundles",
-    type=click.Path(path_type=Path),
-    default="bundles",
-    show_default=True,
-    help="Folder of bundles whose finished runs are reported when no source is given.",
-)
-@click.option(
-    "--studies",
-    type=click.Path(path_type=Path),
-    default="studies",
-    show_default=True,
-    help="Folder of the studies that are named by their STUDY.yaml.",
-)
-@click.option("--tracking-uri", help="Report the finished runs of this MLflow server or database instead.")
-@click.option("--experiment", default="medseg", show_default=True, help="MLflow experiment to read.")
 @prepared_option
-@click.option("--of", "of", default="loss", show_default=True, help="Column whose levels compete.")
 @click.option("--metric", default="dice", show_default=True, help="Metric that ranks and judges.")
-@click.option(
-    "--where",
-    multiple=True,
-    callback=_pairs,
-    metavar="COLUMN=LEVEL[,LEVEL...]",
-    help="Report only these rows; may be repeated.",
-)
-@click.option(
-    "--column",
-    "columns",
-    multiple=True,
-    callback=_columns,
-    metavar="KEY=NAME",
-    help="A CSV table's column NAME is medseg's KEY (case, group, loss, value, ...); may be repeated.",
-)
-@click.option(
-    "--better",
-    multiple=True,
-    callback=_directions,
-    metavar="METRIC=higher|lower",
-    help="Direction of a metric that neither the table nor medseg knows.",
-)
 @click.option(
     "--rope",
     type=click.FloatRange(0),
     help="Differences up to this count as none.  [default: 0.01, or 1 px]",
 )
-@click.option(
-    "--level",
-    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Of the intervals.",
-)
-@click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="Of the bootstrap.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
-@click.option(
-    "--fixed-datasets", is_flag=True, help="Speak of these data sets only, not of others like them."
-)
+@judging_options
 @click.option("--title", default="", help="Of the page.")
 @click.option(
     "--cases",
@@ -131,15 +89,14 @@ def report(
     from medseg.engine.workflow import check_device
     from medseg.report.report import Options, write_report
 
-    if sources and tracking_uri:
-        raise click.UsageError("give either sources or --tracking-uri, not both")
-    if columns and not any(map(_is_csv, sources)):
-        raise click.UsageError("--column names the columns of a CSV table; give one")
+    check_sources(sources, tracking_uri, columns)
     check_device(device)
+    rest = where
     if tracking_uri:
         source = _tracked_source(tracking_uri, experiment, metric)
     else:
-        source = _source(sources, bundles, studies, prepared, columns, better)
+        apart, rest = split_conditions(sources, where)
+        source = _source(sources, bundles, studies, prepared, columns, better, apart)
     options = Options(
         of=of,
         metric=metric,
@@ -156,7 +113,7 @@ def report(
         command=_command(where),
     )
     page = write_report(
-        source.where(where), out, options, say=lambda text: click.echo(f"{text} ...", err=True)
+        source.where(rest), out, options, say=lambda text: click.echo(f"{text} ...", err=True)
     )
     click.echo(str(page))
 
@@ -165,7 +122,7 @@ def _tracked_source(uri: str, experiment: str, metric: str) -> Source:
     from medseg.report.report import BESIDE
     from medseg.report.source import Source
 
-    return Source(_tracked(uri, experiment, list(dict.fromkeys([metric, *BESIDE]))), experiment)
+    return Source(read_tracked(uri, experiment, list(dict.fromkeys([metric, *BESIDE]))), experiment)
 
 
 def _source(
@@ -175,6 +132,7 @@ def _source(
     prepared: Path,
     columns: dict[str, str],
     better: dict[str, str],
+    apart: dict[str, list[str]],
 ) -> Source:
     """One study or one folder of bundles with all that lies there; of anything else the table."""
     from medseg.report.source import Source, from_bundles, from_study
@@ -182,7 +140,7 @@ def _source(
 
     if not sources:
         return from_bundles(bundles, prepared, better)
-    if len(sources) == 1 and not _is_csv(sources[0]):
+    if len(sources) == 1 and not is_csv(sources[0]):
         source = sources[0]
         if not source.is_dir():
             from medseg.study.spec import read_study
@@ -191,7 +149,7 @@ def _source(
         if StudyFolder(source).ledger.is_file() or not source.is_dir():
             return from_study(source, better)
         return from_bundles(source, prepared, better)
-    table = _read(sources, studies, [], columns, better, bare=False)
+    table = read_tables(sources, studies, [], columns, better, bare=False, apart=apart)
     return Source(table, ", ".join(source.stem for source in sources))
 
 

@@ -58,13 +58,21 @@ def lead(findings: Findings, metric: str, datasets: int) -> str:
     within = f" ({evidence.level:.0%} interval {bounds})" if bounds else ""
     return (
         f"{where} {shown(best['contestant'])} has the {extreme} mean {called(metric)} of "
-        f"{plural(len(evidence.means), evidence.of)}: {short(best['mean'])}{within}. {_peers(evidence)}"
+        f"{plural(len(evidence.means), evidence.of)}: {short(best['mean'])}{within}. {_peers(evidence, 'here')}"
+        f"{_elsewhere(evidence)}"
     )
 
 
-def _peers(evidence: Evidence) -> str:
-    """Who is as good as the best, who may be, and how many are worse."""
-    verdicts = versus_best(evidence)
+def _elsewhere(evidence: Evidence) -> str:
+    """What of it holds on other data sets, where that is something else."""
+    if versus_best(evidence, "here") == versus_best(evidence):
+        return ""
+    return f" On other data sets like these: {_peers(evidence, 'verdict')}"
+
+
+def _peers(evidence: Evidence, column: str) -> str:
+    """Who is as good as the best, who may be, and how many are worse, by a column of verdicts."""
+    verdicts = versus_best(evidence, column)
     groups = {
         verdict: [n for n in evidence.contestants if verdicts.get(n) == verdict]
         for verdict in (TIED, UNDERPOWERED, REAL)
@@ -82,13 +90,13 @@ def _peers(evidence: Evidence) -> str:
     return " ".join(said)
 
 
-def versus_best(evidence: Evidence) -> dict[str, str]:
-    """Contestant -> verdict of its pair with the best."""
+def versus_best(evidence: Evidence, column: str = "verdict") -> dict[str, str]:
+    """Contestant -> verdict of its pair with the best: on data sets like these, or ``here``, on these alone."""
     best = evidence.contestants[0]
     pairs = evidence.pairs[(evidence.pairs["a"] == best) | (evidence.pairs["b"] == best)]
     return {
         str(b if a == best else a): str(verdict)
-        for a, b, verdict in pairs[["a", "b", "verdict"]].itertuples(index=False, name=None)
+        for a, b, verdict in pairs[["a", "b", column]].itertuples(index=False, name=None)
     }
 
 

@@ -298,3 +298,25 @@ def test_who_shares_the_most_points_is_not_said_to_lose() -> None:
     more = [("s2", "dice", 0.5), ("s2", "bce", 0.6)]
     table = pd.DataFrame(rows + more, columns=["dataset", "loss", "value"]).assign(metric="dice")
     assert podium(rank(table), judge(table)) == "By 3-2-1 points (dataset) bce leads with 8, not dice."
+
+
+def test_the_answer_tells_these_data_sets_from_others() -> None:
+    from dataclasses import replace
+
+    from medseg.ranking.findings import find
+    from medseg.ranking.judge import judge
+    from medseg.report.answer import lead
+
+    values = table(**CLEAR)
+    found = find(values, "loss", None, ["dice"], {}, judge=lambda name: judge(values, "loss", name))
+    evidence = found.evidence["dice"]
+
+    def answer(here: str, elsewhere: str) -> str:
+        pairs = evidence.pairs.assign(here=here, verdict=elsewhere)
+        return lead(replace(found, evidence={"dice": replace(evidence, pairs=pairs)}), "dice", 3)
+
+    assert "other data sets" not in answer("real", "real")
+    here, elsewhere = answer("real", "under-powered").split(" On other data sets like these: ")
+    assert here.startswith("On these 3 data sets good has the highest mean Dice")
+    assert here.endswith("It is really better than every other.")
+    assert elsewhere == "Not told apart from it yet: same and bad."
