@@ -150,8 +150,12 @@ def run(
     from medseg.study.spec import read_study
 
     read = read_study(file)
+    _check_engine(engine, launching)
     if dry_run:
-        _tell(_planned(file, prepared, studies, launching["device"], launching["workers"], False), "table")
+        made = _planned(
+            file, prepared, studies, launching["device"], launching["workers"], probe=False, keep=False
+        )
+        _tell(made, "table")
         return
     from medseg.study.launch import LaunchOptions
     from medseg.study.run import RunOptions, run_study
@@ -167,7 +171,11 @@ def run(
         code=code or "",
         quiet=quiet,
     )
-    run_study(read, options)
+    try:
+        run_study(read, options)
+    except (KeyboardInterrupt, SystemExit):
+        click.echo("stopped; the same command goes on", err=True)
+        raise
     now = _status(file, studies)
     click.echo("\n".join(now.words()))
     for failure in now.failures():
@@ -175,6 +183,15 @@ def run(
     click.echo(f"rank: medseg rank {now.folder.root}")
     submitted = engine == "slurm" and not launching["wait"]
     ctx.exit(1 if now.of("failed") or not (now.over or submitted) else 0)
+
+
+def _check_engine(engine: str, given: dict[str, Any]) -> None:
+    """Raise if an option is given that the engine does not have."""
+    ray, slurm = ("address",), ("partition", "account", "time", "mem", "gpus", "cpus", "wait", "slurm")
+    for of, names in (("ray", ray), ("slurm", slurm)):
+        wrong = [f"--{name}" for name in names if given[name] not in (None, "", False, {})]
+        if wrong and engine != of:
+            raise click.UsageError(f"{', '.join(wrong)}: for --engine {of}, not {engine}")
 
 
 @study.command()
@@ -213,7 +230,7 @@ def plan(
     medseg study plan losses.yaml
     medseg study plan losses.yaml --runs --no-probe --format csv
     """
-    made = _planned(file, prepared, studies, device, workers, probe, limit)
+    made = _planned(file, prepared, studies, device, workers, probe=probe, limit=limit)
     if runs:
         emit(made.runs(), fmt, f"Runs of {made.study.name}")
     else:
@@ -226,7 +243,9 @@ def _planned(
     studies: Path,
     device: str,
     workers: int | None,
+    *,
     probe: bool,
+    keep: bool = True,
     limit: float = 20.0,
 ) -> Plan:
     from medseg.cli.progress import progress_bar
@@ -243,6 +262,7 @@ def _planned(
             device=device,
             workers=workers,
             probing=probe,
+            keep=keep,
             limit=limit,
             progress=progress,
         )

@@ -30,6 +30,8 @@ CHECKPOINT = 4
 FORWARD = 1 / 3
 #: seconds of a run besides its steps: composing, opening, testing, drawing; measured on two cores
 BESIDES = 4.0
+#: seconds until a command and its workers have imported and checked all; measured on two cores
+START = 15.0
 #: bytes of one value of an image
 PIXEL = {"uint8": 1, "uint16": 2, "float32": 4}
 

@@ -60,8 +60,14 @@ class Document:
         if len(self.faults) == 1:
             raise MedsegError(f"{self.path}: {self.faults[0]}")
         if self.faults:
-            listed = "\n".join(f"  {fault}" for fault in self.faults)
+            listed = "\n".join(f"  {fault}" for fault in sorted(self.faults, key=_line))
             raise MedsegError(f"{self.path}: {len(self.faults)} mistakes\n{listed}")
+
+
+def _line(fault: str) -> int:
+    """The line that a fault names; 0 for none."""
+    found = re.match(r"line (\d+), ", fault)
+    return int(found[1]) if found else 0
 
 
 def read_yaml(path: Path) -> Document:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from medseg.data.index_file import index_path, read_index
 from medseg.data.splits_file import Splits, read_splits, split_path
+from medseg.errors import MedsegError
 from medseg.results import atomic_write
 from medseg.study.amounts import duration, size
-from medseg.study.cost import Costs, Estimate, like
+from medseg.study.cost import START, Costs, Estimate, like
 from medseg.study.folder import StudyFolder
 from medseg.study.grid import cells as all_cells
 from medseg.study.grid import check, counted
@@ -69,9 +72,11 @@ class Plan:
 
     @property
     def wall(self) -> float:
-        """Seconds until all is done, at most: the work shared out, and never less than the longest run."""
-        longest = max((self.estimates[cell.name].seconds or 0.0 for cell in self.left), default=0.0)
-        return max(self.work / self.workers, longest)
+        """Seconds until all is done, at most: the work shared out, never less than the longest run, and the start."""
+        if not self.left:
+            return 0.0
+        longest = max(self.estimates[cell.name].seconds or 0.0 for cell in self.left)
+        return START + max(self.work / self.workers, longest)
 
     def runs(self) -> pd.DataFrame:
         """One row per run: its keys, state, seconds and what they are from."""
@@ -110,7 +115,7 @@ class Plan:
         of = [self.estimates[cell.name] for cell in left or cells]
         known = [e.seconds for e in of if e.seconds is not None]
         work = None if left and len(known) < len(of) else (sum(known) if left else 0.0)
-        bases = Counter(e.basis for e in of)
+        bases = dict.fromkeys("finished runs" if "finished" in e.basis else e.basis for e in of)
         return {
             "model": name,
             "runs": len(cells),
@@ -130,6 +135,10 @@ class Plan:
         if self.left:
             unknown = sum(self.estimates[cell.name].seconds is None for cell in self.left)
             lines += self._costs() if unknown < len(self.left) else ["time: nothing to estimate it from"]
+            lines += [
+                f"disk: {size(self.arrays)} of prepared arrays, {size(self.weights)} of weights and checkpoints",
+                "these are estimates",
+            ]
             lines += (
                 [f"without {unknown} runs that nothing is known of"] if 0 < unknown < len(self.left) else []
             )
@@ -151,8 +160,6 @@ class Plan:
             f"time: at most {duration(self.wall)} with {self.workers} worker{'s'[: self.workers > 1]} on {self.device}"
             f" ({units:.3g} {kind}-hours); early stopping makes it less",
             told + (f", {size(gpu)} of the GPU a run" if gpu else ""),
-            f"disk: {size(self.arrays)} of prepared arrays, {size(self.weights)} of weights and checkpoints",
-            "these are estimates",
         ]
 
 
@@ -164,6 +171,7 @@ def make_plan(
     device: str = "auto",
     workers: int | None = None,
     probing: bool = True,
+    keep: bool = True,
     limit: float = LIMIT,
     progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
@@ -172,10 +180,11 @@ def make_plan(
     Args:
         study: the study.
         prepared: folder of indexes and splits.
-        folder: the study's; measurements are kept there, and nothing else is changed.
+        folder: the study's; measurements and estimates are kept there, and nothing else is changed.
         device: where runs will go.
         workers: how many at once; as many as the machine takes if not given.
         probing: measure models that no finished run tells of.
+        keep: leave the estimates in the folder, for ``medseg study status``.
         limit: seconds for the steps of one model.
         progress: told how many models are measured.
 
@@ -190,15 +199,16 @@ def make_plan(
     costs = Costs(prepared, study.split, device, study.threads, code, finished=finished)
     left = [cell for cell in cells if states[cell.name] in LEFT]
     cache = ProbeCache(folder.root / "probe.json")
+    costs.measured = cache.read()
     if probing:
         wanted = costs.setups(cell for cell in left if like(cell) not in finished)
-        cache.measured(wanted, device, study.threads, code, limit, progress)
-    costs.measured = cache.read()
+        costs.measured |= cache.measured(wanted, device, study.threads, code, limit, progress)
     estimates = {cell.name: costs.estimate(cell) for cell in cells}
     workers = workers or usual_workers(device, study.threads)
     arrays, weights = costs.arrays(cells), costs.weights(cells, study.keep_weights, workers)
     notes += _notes(costs, left, estimates)
-    _keep(folder, estimates)
+    if keep:
+        _keep(folder, estimates)
     return Plan(study, cells, states, estimates, workers, device, arrays, weights, tuple(notes))
 
 
@@ -250,7 +260,7 @@ def _bases(cells: Sequence[Cell], split: str, prepared: Path) -> dict[str, str]:
 def _keep(folder: StudyFolder, estimates: dict[str, Estimate]) -> None:
     """Keep what is expected of each run, for ``medseg study status``."""
     known = {name: round(of.seconds, 3) for name, of in estimates.items() if of.seconds is not None}
-    with atomic_write(folder.root / EXPECTED) as file:
+    with contextlib.suppress(OSError), atomic_write(folder.root / EXPECTED) as file:
         json.dump(known, file)
 
 
@@ -273,9 +283,15 @@ def _notes(costs: Costs, left: Sequence[Cell], estimates: dict[str, Estimate]) -
 
 
 def chosen_device(device: str) -> str:
-    """The device that ``auto`` stands for."""
-    if device != "auto":
+    """The device that ``auto`` stands for.
+
+    Raises:
+        MedsegError: there is no such kind of device.
+    """
+    if re.fullmatch(r"cpu|cuda(:\d+)?", device):
         return device
+    if device != "auto":
+        raise MedsegError(f"unknown device {device!r}: give auto, cpu, cuda or cuda:N")
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -62,13 +62,22 @@ def prepare_all(
             facts[dataset] = Facts(samples.index.fingerprint, samples.splits)
             for repeat in {c.repeat for c in cells if c.choice.dataset == dataset}:
                 samples.splits.items(repeat)
-        except MedsegError as error:
-            faults[dataset] = str(error)
+        except (MedsegError, OSError) as error:
+            faults[dataset] = told(error)
     _grow_all(cells, split, prepared, data, progress, faults)
-    if faults:
-        lines = "".join(f"\n  {name}: {fault.removeprefix(f'{name}: ')}" for name, fault in faults.items())
-        raise MedsegError(f"{len(faults)} data set(s) cannot be prepared{lines}")
+    lines = [f"{name}: {fault.removeprefix(f'{name}: ')}" for name, fault in faults.items()]
+    if len(lines) == 1:
+        raise MedsegError(lines[0])
+    if lines:
+        raise MedsegError("\n  ".join([f"{len(lines)} data sets cannot be prepared", *lines]))
     return facts
+
+
+def told(error: MedsegError | OSError) -> str:
+    """An error in one line: of the system's, which file it is about."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error)
 
 
 def _grow_all(
@@ -92,8 +101,8 @@ def _grow_all(
         try:
             samples = _samples(cell, split, prepared, data, progress, cell.repeat)
             training_part(protocol_samples(samples, *own, tell), *own, progress=tell)
-        except MedsegError as error:
-            faults[choice.dataset] = str(error)
+        except (MedsegError, OSError) as error:
+            faults[choice.dataset] = told(error)
 
 
 def _samples(

@@ -6,6 +6,7 @@ object a line, so that a process that had to be ended still told something.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -176,7 +177,8 @@ class ProbeCache:
             if progress:
                 progress(done, len(missing))
             known[key] = probe(setup, device, threads, limit)
-            with atomic_write(self.path) as file:
+            # what cannot be kept is measured again next time
+            with contextlib.suppress(OSError), atomic_write(self.path) as file:
                 json.dump({key: asdict(value) for key, value in known.items()}, file, indent=1)
         return {key: known[key] for key in wanted}
 

@@ -16,7 +16,7 @@ from medseg.study.folder import StudyFolder, WorkOptions
 from medseg.study.grid import cells, check
 from medseg.study.launch import ENGINES, LaunchOptions, launch
 from medseg.study.ledger import Entry, Ledger, Row
-from medseg.study.prepare import Facts, prepare_all
+from medseg.study.prepare import Facts, prepare_all, told
 from medseg.study.spec import Cell, Study
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,17 @@ def run_study(study: Study, options: RunOptions) -> StudyFolder:
 
     if options.engine not in ENGINES:
         raise unknown("engine", options.engine, ENGINES)
+    for name in options.data:
+        if name not in study.axes["dataset"]:
+            raise unknown("data set of the study", name, study.axes["dataset"])
     planned = cells(study)
     check(planned, options.prepared, study.split)
     folder = StudyFolder((options.studies / study.name).resolve())
     facts = prepare_all(planned, study.split, options.prepared, options.data, _progress(options.quiet))
-    ledger = enter(folder, study, planned, facts, options)
+    try:
+        ledger = enter(folder, study, planned, facts, options)
+    except OSError as error:
+        raise MedsegError(told(error)) from error
     make_experiment(folder.read_options())
     with Watch(ledger, quiet=options.quiet) as watch:
         launch(
@@ -110,12 +116,19 @@ def enter(
     with FileLock(folder.lock):
         entries = entries_of(study, planned, facts, folder, ledger, options.code)
         ledger.take_back(lambda row: _epochs(folder, row), retries=study.retries)
-        ledger.enter(entries, lambda entry: _has_results(folder, entry))
+        changes = ledger.enter(entries, lambda entry: _has_results(folder, entry))
         if options.retry_failed:
             ledger.retry_failed()
         folder.write_options(work)
         with atomic_write(folder.study_file) as file:
             file.write(study.text)
+    if changes["superseded"] and not options.quiet:
+        log.warning(
+            "%d runs in %s are of other settings, data or code than the study has now, or no longer in it. Their"
+            " results stay, and count again when they are.",
+            changes["superseded"],
+            folder.root,
+        )
     return ledger
 
 

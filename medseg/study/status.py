@@ -154,9 +154,11 @@ class Status:
         if not self.over:
             many = f"{self.workers} worker{'s'[: self.workers != 1]}"
             lines.append(
-                f"time left: about {duration(left)} with {many}"
-                if self.workers
-                else "nobody works on it; 'medseg study run' goes on"
+                "nobody works on it; 'medseg study run' goes on"
+                if not self.workers
+                else f"time left: not known yet, with {many}"
+                if left is None
+                else f"time left: about {duration(left)} with {many}"
             )
         retried = [row for row in self.of("waiting") if row.error]
         lines += [f"to be tried again: {_failed(e, r)}" for e, r in _grouped(retried, lambda row: row.error)]

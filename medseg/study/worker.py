@@ -24,6 +24,7 @@ from medseg.study.folder import StudyFolder, WorkOptions
 from medseg.study.heart import TOLD_TO_END, Heart
 from medseg.study.ledger import Ledger
 from medseg.study.process import this_process
+from medseg.study.spec import Cell
 
 #: runs after which a process of the local engine makes room for a fresh one, so that leaks do not add up
 RUNS_EACH = 50
@@ -130,7 +131,7 @@ def _one(
         attempt(folder, options, claim, device)
     except Exception as error:
         traceback.print_exc()
-        reason = told(error, folder, options)
+        reason = told(error, folder, options, claim.cell)
         with heart.between():
             state = ledger.fail(claim, reason, options.retries)
             heart.hold(None)
@@ -151,13 +152,16 @@ def _one(
     return done
 
 
-def told(error: BaseException, folder: StudyFolder, options: WorkOptions) -> str:
-    """Why a run failed, in one line without the folders of this machine."""
+def told(error: BaseException, folder: StudyFolder, options: WorkOptions, cell: Cell) -> str:
+    """Why a run failed, in one line without its own name and the folders of this machine: alike for like faults."""
     from medseg.bundle.verify import root_cause
 
     reason = " ".join(str(error).split()) if isinstance(error, MedsegError) else root_cause(error)
     for place in (*options.data.values(), options.prepared, str(folder.root)):
         reason = reason.replace(f"{place}/", "")
+    # as its record calls it
+    own = cell.choice.name.replace("__vanilla", "").replace("__", " ") + f" r{cell.repeat}"
+    reason = reason.replace(f" of {own}", "")
     return reason[:300] or type(error).__name__
 
 

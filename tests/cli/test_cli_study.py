@@ -100,8 +100,6 @@ def test_options_reach_the_study(file: Path, monkeypatch: pytest.MonkeyPatch) ->
         "cuda:1",
         "--per-gpu",
         2,
-        "--address",
-        "auto",
         "--partition",
         "gpu",
     ]
@@ -113,13 +111,25 @@ def test_options_reach_the_study(file: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (given.data, given.tracking_uri, given.engine) == ({"discs": Path("source")}, "http://x", "slurm")
     assert (given.retry_failed, given.code, given.quiet) == (True, "rerun", True)
     launch = given.launch
-    assert (launch.workers, launch.device, launch.per_gpu, launch.address) == (3, "cuda:1", 2, "auto")
+    assert (launch.workers, launch.device, launch.per_gpu, launch.address) == (3, "cuda:1", 2, "")
     assert (launch.partition, launch.account, launch.time, launch.mem) == ("gpu", "me", "12:00:00", "16G")
     assert (launch.gpus, launch.cpus, launch.wait) == (1, 4, True)
     assert launch.slurm == {"qos": "low", "nice": "5"}
     assert result.exit_code == 1, "runs are left"
     options.remove("--wait")
     assert call("run", file, *options).exit_code == 0, "jobs are submitted"
+    call("run", file, "--engine", "ray", "--address", "auto")
+    assert got[-1].launch.address == "auto"
+
+
+def test_a_study_that_is_stopped_says_how_it_goes_on(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(study: Any, options: RunOptions) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medseg.study.run.run_study", stop)
+    result = call("run", file)
+    assert result.exit_code == 1
+    assert "stopped; the same command goes on" in result.stderr
 
 
 def test_what_the_engines_are_called() -> None:
@@ -149,7 +159,7 @@ def test_a_dry_run_checks_and_does_nothing(file: Path, monkeypatch: pytest.Monke
     result = call("run", file, "--dry-run")
     assert result.exit_code == 0
     assert "4 runs: 4 waiting" in result.stdout
-    assert not Path("studies/tiny/ledger.db").exists()
+    assert not Path("studies").exists()
     file.write_text(TEXT.replace("image_size: 32", "image_size: 33"), encoding="utf-8")
     assert "sides divisible by 2" in call("run", file, "--dry-run").stderr
 
@@ -222,6 +232,11 @@ def test_watching_ends_with_the_study(file: Path, monkeypatch: pytest.MonkeyPatc
         (["run", "tiny.yaml", "--data", "discs"], "'discs' is not NAME=DIR"),
         (["run", "tiny.yaml", "--data", "a=b", "--data", "a=c"], "a is given twice"),
         (["run", "tiny.yaml", "--slurm", "=x"], "'=x' is not KEY=VALUE"),
+        (["run", "tiny.yaml", "--mem", "4G", "--wait"], "--mem, --wait: for --engine slurm, not local"),
+        (
+            ["run", "tiny.yaml", "--engine", "slurm", "--address", "x"],
+            "--address: for --engine ray, not slurm",
+        ),
         (["run", "tiny.yaml", "--engine", "spark"], "'spark' is not one of"),
         (["run", "tiny.yaml", "--code", "ask"], "'ask' is not one of"),
         (["plan", "bad.yaml"], "bad.yaml: line 5, axes: loss: unknown loss 'dise'. Did you mean 'dice'?"),

@@ -17,7 +17,7 @@ from medseg.data.splits_file import split_path, write_splits
 from medseg.errors import MedsegError
 from medseg.study import plan as module
 from medseg.study.amounts import duration, size
-from medseg.study.cost import BESIDES, Costs, Images, growth, images_of
+from medseg.study.cost import BESIDES, START, Costs, Images, growth, images_of
 from medseg.study.entry import Entry
 from medseg.study.folder import StudyFolder
 from medseg.study.grid import cells
@@ -89,9 +89,9 @@ def test_times_from_a_probe(folder: StudyFolder, probed: list[Any]) -> None:
     assert (of.basis, of.memory, of.parameters) == ("probe", 500_000_000, 1000)
     assert len(probed) == 1, "two losses and two repeats share one measurement"
     assert plan.work == pytest.approx(4 * of.seconds)
-    assert plan.wall == pytest.approx(2 * of.seconds)
-    assert planned(folder, workers=3).wall == pytest.approx(4 / 3 * of.seconds)
-    assert planned(folder, workers=9).wall == of.seconds, "never less than the longest run"
+    assert plan.wall == pytest.approx(START + 2 * of.seconds)
+    assert planned(folder, workers=3).wall == pytest.approx(START + 4 / 3 * of.seconds)
+    assert planned(folder, workers=9).wall == START + of.seconds, "never less than the longest run"
     assert len(probed) == 1, "the second time it is read"
 
 
@@ -261,6 +261,23 @@ def test_what_is_expected_is_kept_for_the_status(folder: StudyFolder, probed: li
     assert kept == {name: pytest.approx(of.seconds) for name, of in plan.estimates.items()}
     assert set(ProbeCache(folder.root / "probe.json").read().values()) == {MEASURED}
     assert not folder.ledger.exists()
+
+
+def test_a_folder_that_cannot_be_written_costs_no_plan(folder: StudyFolder, probed: list[Any]) -> None:
+    folder.root.parent.write_text("a file where folders should be", encoding="utf-8")
+    assert {of.basis for of in planned(folder).estimates.values()} == {"probe"}
+    assert len(probed) == 1
+
+
+def test_nothing_is_kept_where_that_is_not_wanted(folder: StudyFolder) -> None:
+    planned(folder, probing=False, keep=False)
+    assert not folder.root.parent.exists()
+
+
+def test_an_unknown_device_has_no_plan(folder: StudyFolder, probed: list[Any]) -> None:
+    with pytest.raises(MedsegError, match="unknown device 'gpu': give auto, cpu, cuda or cuda:N"):
+        make_plan(study(), Path("prepared"), folder, device="gpu")
+    assert probed == []
 
 
 def test_an_impossible_study_has_no_plan(folder: StudyFolder, probed: list[Any]) -> None:

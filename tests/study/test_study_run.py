@@ -17,7 +17,7 @@ from medseg.data.index_file import index_path, write_index
 from medseg.engine import tracking
 from medseg.errors import MedsegError
 from medseg.study import attempt as attempt_module
-from medseg.study import key, run, table, worker
+from medseg.study import key, prepare, run, table, worker
 from medseg.study.entry import Row
 from medseg.study.folder import StudyFolder
 from medseg.study.ledger import Ledger
@@ -126,11 +126,15 @@ def test_the_same_command_again_runs_what_is_left(quick: list[str]):
     assert set(states(folder).values()) == {"done"}
 
 
-def test_another_setting_supersedes_exactly_its_runs_and_its_return_brings_them_back(quick: list[str]):
+def test_another_setting_supersedes_exactly_its_runs_and_its_return_brings_them_back(
+    quick: list[str], caplog
+):
     folder = run_study(study(), OPTIONS)
     quick.clear()
     rule = {"where": {"loss": ("bce",)}, "set": {"epochs": 3}}
-    run_study(study(rules=(rule,)), OPTIONS)
+    with caplog.at_level(logging.WARNING, logger="medseg"):
+        run_study(study(rules=(rule,)), replace(OPTIONS, quiet=False))
+    assert f"2 runs in {folder.root} are of other settings, data or code" in caplog.text
     assert quick == ["discs__unet__bce/0", "discs__unet__bce/1"]
     assert Ledger(folder.ledger).counts()["superseded"] == 2
     assert len(list(folder.superseded.rglob("cases.csv"))) == 2
@@ -289,10 +293,30 @@ def test_data_sets_that_cannot_be_prepared_are_all_named_before_the_first_run(he
         Path(folder, "images", "p00_0.png").unlink()
     with pytest.raises(
         MedsegError,
-        match="2 data set\\(s\\) cannot be prepared\n  discs: images/p00_0.png .*\n  dots: images/p00_0.png is gone",
+        match="2 data sets cannot be prepared\n  discs: images/p00_0.png .*\n  dots: images/p00_0.png is gone",
     ):
         run_study(study(axes={"dataset": ("discs", "dots")}), OPTIONS)
     assert quick == []
+    assert not Path("studies").exists()
+
+
+def test_what_the_system_refuses_is_told_like_other_faults(here: Path, quick: list[str], monkeypatch):
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied", "prepared/discs/.lock")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prepare, "_samples", refuse)
+        with pytest.raises(MedsegError, match=r"^discs: prepared/discs/\.lock: Permission denied$"):
+            run_study(study(), OPTIONS)
+    Path("studies").write_text("a file where a folder should be")
+    with pytest.raises(MedsegError, match="studies/tiny: Not a directory"):
+        run_study(study(), OPTIONS)
+
+
+def test_data_of_a_data_set_that_the_study_has_not_is_a_mistake(quick: list[str]):
+    told = "unknown data set of the study 'disks'. Did you mean 'discs'"
+    with pytest.raises(MedsegError, match=told):
+        run_study(study(), replace(OPTIONS, data={"disks": Path("source")}))
     assert not Path("studies").exists()
 
 

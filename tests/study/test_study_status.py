@@ -76,6 +76,11 @@ def test_a_folder_without_a_study(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_time_left_that_nothing_tells(folder: StudyFolder) -> None:
+    take(folder, "unet", "dice")
+    assert read_status(folder).words()[1] == "time left: not known yet, with 1 worker"
+
+
 def test_how_far_a_run_is(folder: StudyFolder) -> None:
     take(folder, "unet", "dice")
     before = read_status(folder)

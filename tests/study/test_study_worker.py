@@ -55,7 +55,7 @@ def test_runs_in_one_process_have_the_numbers_of_fresh_processes(workspace: Path
     done, failed, last = Ledger(folder.ledger).rows()
     assert (done.state, last.state) == ("done", "done")
     assert (failed.state, failed.attempts) == ("failed", 2)
-    assert failed.error.startswith("the training loss became nan in epoch")
+    assert failed.error.startswith("the training loss became nan in epoch 1: ")
     assert [a.outcome for a in Ledger(folder.ledger).attempts()] == ["done", "failed", "done", "failed"]
     assert work(folder.root, device="cpu") == 0
 
@@ -200,14 +200,14 @@ def test_a_reason_is_one_line_without_the_folders_of_this_machine(tmp_path: Path
     folder = StudyFolder(tmp_path / "s")
     options = WorkOptions(prepared="/home/me/prepared", data={"discs": "/data/patients"})
     error = MedsegError("/data/patients/a.png:\n  broken; see /home/me/prepared/discs")
-    assert told(error, folder, options) == "a.png: broken; see discs"
+    assert told(error, folder, options, PLAIN) == "a.png: broken; see discs"
     try:
         try:
             raise ZeroDivisionError("inner")
         except ZeroDivisionError as inner:
             raise RuntimeError("outer") from inner
     except RuntimeError as outer:
-        assert told(outer, folder, options) == "ZeroDivisionError: inner"
+        assert told(outer, folder, options, PLAIN) == "ZeroDivisionError: inner"
 
 
 def test_a_folder_without_a_study_is_named(tmp_path: Path):
