@@ -140,7 +140,7 @@ def a_study(workspace: Path, epochs: int) -> Study:
 
 
 def entered(workspace: Path, study: Study, studies: str) -> StudyFolder:
-    """The study's folder with everything ready for an ray_task."""
+    """The study's folder with everything ready for an engine."""
     options = RunOptions(studies=workspace / studies, prepared=workspace / "prepared", tracking_uri="")
     folder = StudyFolder(options.studies / study.name)
     planned = cells(study)
