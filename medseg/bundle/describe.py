@@ -93,7 +93,12 @@ def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[
         "pred_classes": "one logit per pixel and channel",
         "intended_use": "Research only; no medical device",
         "references": [r for r in (facts["citation"], MODELS[choice.model].facts.get("paper")) if r],
-        "medseg": {**choice.facts(), "protocol": protocol, "leaking": leaks(choice.augment)},
+        "medseg": {
+            **choice.facts(),
+            "protocol": protocol,
+            "leaking": leaks(choice.augment),
+            "labels": [{"name": label["name"], "code": label["code"]} for label in facts["labels"]],
+        },
         "network_data_format": {
             "inputs": {
                 "image": {

@@ -141,7 +141,13 @@ def test_nothing_of_this_machine_is_in_it(
 def test_metadata_say_what_it_is(original: Bundle) -> None:
     metadata = original.metadata
     assert metadata["version"] in metadata["changelog"]
-    assert metadata["medseg"] == {**CHOICE.facts(), "protocol": "online", "leaking": False}
+    labels = [{"name": "lesion", "code": None}]
+    assert metadata["medseg"] == {
+        **CHOICE.facts(),
+        "protocol": "online",
+        "leaking": False,
+        "labels": labels,
+    }
     assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 1
     assert list(metadata["network_data_format"]["outputs"]["pred"]["channel_def"]) == ["0", "1"]
 

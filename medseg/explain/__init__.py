@@ -1,0 +1,1 @@
+"""Class-activation maps: where in an image a bundle's network looked."""
