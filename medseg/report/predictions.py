@@ -92,8 +92,7 @@ def _testing(run: Run, knobs: Mapping[str, Any], prepared: Path) -> tuple[Any, s
 
 
 def _network(run: Run, knobs: Mapping[str, Any], device: torch.device) -> torch.nn.Module:
-    import torch
-
+    from medseg.bundle.network import load_weights
     from medseg.models import build
 
     weights = run.weights
@@ -106,10 +105,9 @@ def _network(run: Run, knobs: Mapping[str, Any], device: torch.device) -> torch.
         out_channels=knobs["classes"],
     )
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except Exception as error:  # a broken file fails in torch's, zipfile's or pickle's own way
-        reason = " ".join(str(error).split())[:120]
-        raise MedsegError(f"{run.bundle.name}: {weights.name} cannot be loaded ({reason})") from error
+        load_weights(network, weights)
+    except MedsegError as error:  # a report tells no path
+        raise MedsegError(f"{run.bundle.name}: {str(error).replace(str(weights), weights.name)}") from error
     return network.to(device).eval()
 
 

@@ -90,7 +90,7 @@ def test_what_cannot_be_predicted_is_told(source, runs, tmp_path):
         predict(replace(runs[0], record=other), case, source.prepared, "cpu")
     copy = moved(runs[0], tmp_path)
     (copy.folder / "model.pt").write_bytes(b"no weights")
-    with pytest.raises(MedsegError, match="model.pt cannot be loaded"):
+    with pytest.raises(MedsegError, match="model.pt: cannot be loaded"):
         predict(copy, case, source.prepared, "cpu")
     (copy.folder / "model.pt").unlink()
     (copy.bundle.root / "models" / "model.json").unlink()
