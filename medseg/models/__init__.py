@@ -3,8 +3,9 @@
 A deeply supervised model gives, in training mode, a tuple of logits, all at the input's size, and in
 evaluation mode one tensor. Facts of an entry: ``divisor`` (what both sides must be divisible by, for the
 default arguments; a built network has it as an attribute), ``cam_layer`` (the submodule that class-activation
-maps look at), ``deep_supervision``, ``scriptable`` (else TorchScript traces it), ``batch_of_one`` (False where
-training needs two images), ``backbone`` and ``pretrained`` (the names of its published weights), ``small``
+maps look at), ``cam_origin`` (the pixel on which its first cell lies, where padding shifts it off the centre),
+``deep_supervision``, ``scriptable`` (else TorchScript traces it), ``batch_of_one`` (False where training needs two
+images), ``backbone`` and ``pretrained`` (the names of its published weights), ``small``
 (arguments of a version to try things with), ``parameters`` and ``macs`` (multiply-accumulates) for one colour image of
 224 x 224 and one class, ``published_parameters`` and ``published_macs`` (measured on the authors' code), ``deviates``
 (why those differ, where they do), ``starts_at_zero`` (where the published start gives logits of zero), ``paper`` and

@@ -132,6 +132,7 @@ def crop(maps: Tensor, offset: int, size: list[int]) -> Tensor:
     "fcn",
     divisor=1,
     cam_layer="backbone.fc7",
+    cam_origin=12.5,
     deep_supervision=False,
     scriptable=True,
     starts_at_zero=True,
