@@ -13,7 +13,7 @@ import pytest
 
 
 def _module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("report_browser", Path(__file__).with_name("browser.py"))
+    spec = importlib.util.spec_from_file_location("browser", Path(__file__).parents[1] / "browser.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

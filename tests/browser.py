@@ -86,8 +86,8 @@ class Browser:
         message, self._rest = self._rest.split(b"\0", 1)
         return json.loads(message)
 
-    def show(self, page: Path, width: int, height: int) -> None:
-        """Open a file in a window of that size, and wait until it is loaded."""
+    def show(self, page: Path | str, width: int, height: int) -> None:
+        """Open a file or an address in a window of that size, and wait until it is loaded."""
         phone = width < 500
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -97,7 +97,7 @@ class Browser:
             mobile=phone,
         )
         before = len(self.events)
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events[before:]):
             self.events.append(self._read())
 
