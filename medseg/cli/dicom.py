@@ -1,4 +1,4 @@
-"""``medseg dicom``: list and convert DICOM files."""
+"""``medseg dicom``: list, convert and de-identify DICOM files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def dicom() -> None:
-    """List and convert DICOM files."""
+    """List, convert and de-identify DICOM files."""
 
 
 @dicom.command()
@@ -101,6 +101,42 @@ def convert(
     with progress_bar("converting") as progress:
         rows = convert_all(source, target, display, kind, progress)
     emit(pd.DataFrame(rows, columns=list(COLUMNS)), fmt)
+    if any(row["outcome"] == "failed" for row in rows):
+        raise SystemExit(1)
+
+
+@dicom.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder of the images and of removed.csv.",
+)
+@click.option(
+    "--allow-burned-in", is_flag=True, help="Also take files that say that names stand in their pixels."
+)
+@format_option
+def deidentify(source: Path, out: Path, allow_burned_in: bool, fmt: str) -> None:
+    """Take what identifies the patient out of SOURCE, a DICOM image or a folder of them.
+
+    By the Basic Profile of PS3.15 Annex E. Pixels stay as they are: the column burned_in says where to look for names
+    in them. Files get new names, removed.csv lists each element that was changed and how, without its value. A bad
+    file is listed with its reason while the others go on; then the command exits with 1.
+    """
+    import pandas as pd
+
+    from medseg.cli.progress import progress_bar
+    from medseg.data.dicom.deidentification import COLUMNS, deidentify_files
+
+    with progress_bar("de-identifying") as progress:
+        rows = deidentify_files(source, out, allow_burned_in, progress)
+    emit(pd.DataFrame(rows, columns=list(COLUMNS)), fmt)
+    possible = sum(row["burned_in"] != "" and row["outcome"] == "written" for row in rows)
+    if possible:
+        click.echo(f"names may stand in the pixels of {possible} files: look at them", err=True)
     if any(row["outcome"] == "failed" for row in rows):
         raise SystemExit(1)
 
