@@ -116,7 +116,7 @@ def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[
                     **tensor,
                     "format": "segmentation",
                     "num_channels": len(labels),
-                    "value_range": [0, 1],
+                    "value_range": [],  # logits have no bounds
                     "is_patch_data": False,
                     "channel_def": {
                         "0": "background",

@@ -14,11 +14,14 @@ from medseg.errors import MedsegError
 #: command -> (module, attribute, one line of help); the help stands here so that listing imports nothing
 COMMANDS = {
     "data": ("medseg.cli.data", "data", "List, index, split and preview data sets."),
-    "dicom": ("medseg.cli.dicom", "dicom", "List DICOM files, and convert them to PNG or NIfTI."),
-    "bundle": ("medseg.cli.bundle", "bundle", "Create, verify, train and evaluate MONAI bundles."),
+    "dicom": ("medseg.cli.dicom", "dicom", "List, convert and de-identify DICOM files."),
+    "bundle": ("medseg.cli.bundle", "bundle", "Create, train, export, import and inspect MONAI bundles."),
     "study": ("medseg.cli.study", "study", "Run, plan and watch a grid of experiments."),
     "rank": ("medseg.cli.rank", "rank", "Rank losses, models or augmentations from a results table."),
     "report": ("medseg.cli.report", "report", "Write the page of a study or table: answer, figures, cases."),
+    "predict": ("medseg.cli.predict", "predict", "Masks, overlays and measures of new images."),
+    "explain": ("medseg.cli.explain", "explain", "Show where in images a bundle's network finds its evidence."),
+    "serve": ("medseg.cli.serve", "serve", "Serve a page on which a bundle predicts the file dropped on it."),
     "losses": ("medseg.cli.rooms", "losses", "List the losses."),
     "metrics": ("medseg.cli.rooms", "metrics", "List the metrics."),
     "transforms": ("medseg.cli.rooms", "transforms", "List the preprocessing steps."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg.cli.exchange import export_, folder_option, import_, inspect
 from medseg.cli.options import prepared_option
 from medseg.cli.output import emit, format_option
 from medseg.errors import MedsegError
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
-folder_option: Callable[[Command], Command] = click.option(
-    "--bundles",
-    type=click.Path(path_type=Path),
-    default=Path("bundles"),
-    show_default=True,
-    help="Folder of bundles.",
-)
 uri_option: Callable[[Command], Command] = click.option(
     "--tracking-uri",
     default="sqlite:///mlruns/mlflow.db",
@@ -78,6 +72,11 @@ def run_options(command: Command) -> Command:
 @click.group()
 def bundle() -> None:
     """Create, verify, train and evaluate MONAI bundles."""
+
+
+bundle.add_command(export_)
+bundle.add_command(import_)
+bundle.add_command(inspect)
 
 
 @bundle.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +38,29 @@ def images_in(folder: Path | str, pattern: str = "*") -> list[dict[str, str]]:
 
 
 def output_name(meta: Mapping[str, Any], saver: Any) -> dict[str, Any]:
-    """What MONAI's ``SaveImaged`` names an image's prediction after: the file's stem, and ``_z003`` for slice 3.
+    """What MONAI's ``SaveImaged`` names an image's prediction after, so that no two images share one.
+
+    The file's stem, and ``_z003`` for slice 3; the whole name where another image of the folder has the same stem.
+    Of a file below the saver's ``data_root_dir`` the sub-folders are kept.
 
     Args:
         meta: meta-data with the path as it was read.
         saver: the transform that saves.
     """
     file, part = split_address(Path(str(meta["filename_or_obj"])))
-    case = f"{stem(file.name)}_z{int(part):03d}" if part else stem(file.name)
-    return {
-        "subject": f"{case}.png",
-        "idx": None,
-    }  # MONAI takes one ending off, and so may not find one in a UID
+    alone = _stems(file.parent, file.parent.stat().st_mtime_ns)[stem(file.name).casefold()] < 2
+    name = stem(file.name) if alone else file.name
+    case = f"{name}_z{int(part):03d}" if part else name
+    top = getattr(getattr(saver, "folder_layout", None), "data_root_dir", "")
+    below = bool(top) and file.parent.resolve().is_relative_to(Path(top).resolve())
+    # MONAI takes one ending off, and so may not find one in a UID
+    return {"subject": str(file.parent / f"{case}.png") if below else f"{case}.png", "idx": None}
+
+
+@lru_cache(maxsize=4)
+def _stems(folder: Path, changed: int) -> Counter[str]:
+    """How many images of a folder have each stem, capitals or not."""
+    return Counter(stem(file.name).casefold() for file in folder.iterdir() if holds_image(file))
 
 
 class PictureReader(ImageReader):

@@ -1,0 +1,243 @@
+"""What a bundle's files would run if MONAI opened it: found by reading, without running or importing any of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files as resources
+from typing import Any
+
+import yaml
+
+from medseg.bundle.open import CONFIGS
+from medseg.bundle.settings import SHARED_KNOBS, Settings
+from medseg.errors import MedsegError
+
+#: knobs that compose writes above the template, besides the settings
+KNOBS = frozenset(
+    {"bundle_name", "dataset_name", "loss_name", "augment_name", *SHARED_KNOBS}
+    | {setting.name for setting in fields(Settings)}
+)
+#: how a text begins that MONAI evaluates, resolves or replaces
+_LIVE = ("$", "@", "%")
+
+
+METADATA = "configs/metadata.json"
+#: the keys that lead to a part of a config
+Path_ = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Executable:
+    """One place in a bundle's files that runs, or decides what runs.
+
+    Args:
+        file: path in the bundle.
+        key: in the config, parts joined by ``::``.
+        kind: ``expression``, ``component``, ``value`` (another one than the template's), ``logging`` or ``file``.
+        text: as it stands there.
+        runs: what it would do, in words.
+        whose: ``medseg``, ``MONAI``, ``PyTorch`` or ``foreign``, of what is not of the template by its name alone.
+        of_template: medseg's own template has the same at the same place.
+    """
+
+    file: str
+    key: str
+    kind: str
+    text: str
+    runs: str
+    whose: str
+    of_template: bool = False
+
+
+def parse(content: bytes, file: str) -> dict[str, Any]:
+    """A YAML or JSON config as plain values, strictly: no tags, no anchors, no key twice.
+
+    Raises:
+        MedsegError: it is not plain; the reason is named.
+    """
+    try:
+        text = content.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique) if file.endswith(".json") else _yaml(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise MedsegError(f"{file}: not a plain config ({' '.join(str(error).split())[:160]})") from None
+    if not isinstance(value, dict):
+        raise MedsegError(f"{file}: holds no mapping of keys to values")
+    return value
+
+
+def executables_of(names: tuple[str, ...], read: Callable[[str], bytes]) -> Iterator[Executable]:
+    """Everything in a bundle's configs that runs or decides what runs, and every file that could be code.
+
+    Args:
+        names: paths of the bundle's files.
+        read: gives a file's bytes.
+
+    Raises:
+        MedsegError: a config is not plain.
+    """
+    for name in names:
+        if name not in KNOWN_FILES and not name.startswith("repeats/"):
+            runs = "nothing of medseg's; Python could import it, as MONAI puts a running bundle's folder on its path"
+            yield Executable(name, "", "file", "", runs, "foreign")
+        if name.startswith("configs/") and name.endswith((".yaml", ".yml", ".json")):
+            yield from config_executables(name, parse(read(name), name))
+        elif name == "configs/logging.conf":
+            yield _logging(read(name))
+
+
+def config_executables(file: str, config: Mapping[str, Any]) -> Iterator[Executable]:
+    """What in one config runs, and every value beside the knobs that is not as in medseg's template.
+
+    Such a value counts although it is plain: it is an argument of something that runs, and MONAI imports some
+    arguments by their name.
+    """
+    template = _template(file)
+    ours = dict(walk(template or {}))
+    here = dict(walk(config))
+    for path, value in here.items():
+        same = path in ours and type(ours[path]) is type(value) and ours[path] == value
+        held = template is not None and path[0] not in KNOBS
+        if isinstance(value, Mapping) and "_target_" in value:
+            known = ours.get(path)
+            yield _component(file, path, value, isinstance(known, dict) and _target(known) == _target(value))
+        elif isinstance(value, (Mapping, list)):
+            # what is in them is looked at by itself
+            if held and not value and not same:
+                yield _changed(file, path, value)
+        elif isinstance(value, str) and value.lstrip()[:1] in _LIVE and path[-1] != "_target_":
+            yield _expression(file, path, value, same)
+        elif held and not same and path[-1] != "_target_":
+            yield _changed(file, path, value)
+    for path in ours:
+        if path not in here and (len(path) == 1 or path[:-1] in here):
+            told = "medseg's template has something here"
+            yield Executable(file, _key(path), "value", "nothing", told, "foreign")
+
+
+def walk(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+    """Every part of a nested value with the keys that lead to it; the whole itself is left out.
+
+    >>> list(walk({"a": [1, {"b": 2}]}))
+    [(('a',), [1, {'b': 2}]), (('a', 0), 1), (('a', 1), {'b': 2}), (('a', 1, 'b'), 2)]
+    """
+    items = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for name, inner in items:
+        yield (*path, name), inner
+        yield from walk(inner, (*path, name))
+
+
+def _changed(file: str, path: Path_, value: Any) -> Executable:
+    told = "another value than medseg's template has, given to what runs there"
+    return Executable(file, _key(path), "value", repr(value)[:200], told, "foreign")
+
+
+def _target(value: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(value.get(key) for key in ("_target_", "_mode_", "_disabled_", "_requires_", "_desc_"))
+
+
+def _key(path: Path_) -> str:
+    return "::".join(map(str, path))
+
+
+def _expression(file: str, path: Path_, text: str, same: bool) -> Executable:
+    if text.lstrip().startswith("$"):
+        runs = "Python, evaluated when MONAI resolves the key"
+    elif text.lstrip().startswith("@"):
+        runs = f"nothing itself; stands for the key {text.strip()[1:]}"
+    else:
+        runs = f"nothing itself; MONAI puts in what {text.strip()[1:]} says, which may be another file"
+    return Executable(file, _key(path), "expression", text, runs, "medseg" if same else "foreign", same)
+
+
+def _component(file: str, path: Path_, value: Mapping[str, Any], same: bool) -> Executable:
+    target = str(value["_target_"])
+    arguments = ", ".join(str(name) for name in value if not str(name).startswith("_"))
+    runs = f"imports and calls {target} with {arguments or 'no argument'}"
+    if value.get("_mode_") == "callable":
+        runs = f"imports {target}, to be called later with {arguments or 'what it is given'}"
+    return Executable(file, _key(path), "component", target, runs, _owner(target), same)
+
+
+def _owner(text: str) -> str:
+    """Whose a name looks like; no more than a hint, since ``monai.utils.module.os`` looks like MONAI's too."""
+    if text.startswith(_LIVE):
+        return "foreign"
+    for prefix, owner in (("medseg.", "medseg"), ("monai.", "MONAI"), ("torch.", "PyTorch")):
+        if text.startswith(prefix):
+            return owner
+    return "foreign" if "." in text else "MONAI"
+
+
+def _logging(content: bytes) -> Executable:
+    own = (resources("medseg.bundle") / "templates" / "logging.conf").read_bytes()
+    same = content.split() == own.split()
+    runs = "sets up logging; Python evaluates the arguments of its handlers"
+    text = "" if same else content[:200].decode("utf-8", "replace")
+    return Executable(
+        "configs/logging.conf", "", "logging", text, runs, "medseg" if same else "foreign", same
+    )
+
+
+#: what a bundle of medseg's consists of, on disk and in a package
+KNOWN_FILES = frozenset(
+    {
+        "LICENSE",
+        "README.md",
+        "MANIFEST.json",
+        "docs/README.md",
+        "configs/metadata.json",
+        "configs/logging.conf",
+    }
+    | {f"configs/{name}.{form}" for name in CONFIGS for form in ("yaml", "json")}
+    | {"models/model.pt", "models/model.ts", "models/model.json"}
+)
+
+
+@cache
+def _template(file: str) -> dict[str, Any] | None:
+    """medseg's own text of a config, as plain values; None where it has none, as of metadata, whose values are free."""
+    if file == METADATA:
+        return None
+    name = file.removeprefix("configs/").rpartition(".")[0]
+    path = resources("medseg.bundle") / "templates" / "segmentation" / f"{name}.yaml"
+    if name not in CONFIGS or file not in KNOWN_FILES:
+        return None
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the key {twice!r} is there twice")
+    return dict(pairs)
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without anchors, whose copies could multiply, and without a key twice, of which readers take either."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("anchors and aliases are not taken")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [str(key.value) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"the key {twice!r} is there twice")
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(text: str) -> Any:
+    loader = _Plain(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

@@ -1,0 +1,129 @@
+"""What the check of an exported file found: how far its answers are from PyTorch's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.errors import MedsegError
+
+
+class Mismatch(MedsegError):
+    """What was written answers otherwise than PyTorch."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two networks' answers to the same images are apart.
+
+    Args:
+        probabilities: largest absolute difference of a label's probability, 0 to 1.
+        pixels: share of the pixels whose mask differs, 0 to 1.
+        logits: largest absolute difference of a logit; None where the other side tells no logits.
+    """
+
+    probabilities: float
+    pixels: float
+    logits: float | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was written, and how far its answers are from PyTorch's on the same images.
+
+    Args:
+        target: name of the exporter.
+        path: the file or folder that was written.
+        inputs: number of images that were compared.
+        source: where the images came from, in words, such as ``files given`` or ``synthetic images``.
+        difference: of the answers.
+        tolerance: the largest difference of a probability that passes.
+        notes: what else a user should know, one sentence each.
+    """
+
+    target: str
+    path: Path
+    inputs: int
+    source: str
+    difference: Difference
+    tolerance: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared and every probability agrees within the tolerance."""
+        return self.inputs > 0 and self.difference.probabilities <= self.tolerance
+
+    def demand(self) -> Check:
+        """The check itself, where it passed.
+
+        Raises:
+            Mismatch: it did not; the figures are named.
+        """
+        if self.passed:
+            return self
+        raise Mismatch(
+            f"{self.target}: the written {self.path.name} differs from PyTorch by "
+            f"{self.difference.probabilities:.3g} in a probability and in {self.difference.pixels:.3%} of the mask "
+            f"pixels on {self.inputs} image(s) ({self.source}); the tolerance is {self.tolerance:g}, so it is not kept"
+        )
+
+    def row(self) -> dict[str, Any]:
+        """The check as one row of a table."""
+        return {
+            "target": self.target,
+            "path": str(self.path),
+            "inputs": self.inputs,
+            "source": self.source,
+            "max logit diff": self.difference.logits,
+            "max probability diff": self.difference.probabilities,
+            "mask pixels differing": self.difference.pixels,
+            "tolerance": self.tolerance,
+            "notes": "; ".join(self.notes),
+        }
+
+
+def compare(expected: np.ndarray, given: np.ndarray, threshold: float = 0.5) -> Difference:
+    """How far logits are from those of PyTorch.
+
+    Args:
+        expected: PyTorch's, ``(N, C, H, W)``; of several channels the first is the background.
+        given: the other side's.
+        threshold: a pixel is of a label from this probability on.
+
+    Raises:
+        Mismatch: the shapes differ, or a value is not finite.
+    """
+    if expected.shape != given.shape:
+        raise Mismatch(f"the written network answers {given.shape}, PyTorch {expected.shape}")
+    for side, logits in (("PyTorch's network", expected), ("the written network", given)):
+        if not np.isfinite(logits).all():
+            raise Mismatch(f"{side} answers values that are not finite; look at the bundle's weights")
+    ours, theirs = (probabilities(logits.astype(np.float64)) for logits in (expected, given))
+    return Difference(
+        float(np.abs(ours - theirs).max(initial=0)),
+        float((masks(ours, threshold) != masks(theirs, threshold)).mean()),
+        float(np.abs(expected.astype(np.float64) - given).max(initial=0)),
+    )
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """The probability of each label: one channel by the sigmoid, several by the softmax less the background.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, K, H, W)``, ``K`` 1 or ``C - 1``.
+    """
+    if logits.shape[1] == 1:
+        return 0.5 * (1 + np.tanh(logits / 2))
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return (powers / powers.sum(1, keepdims=True))[:, 1:]
+
+
+def masks(probabilities: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Label maps ``(N, H, W)`` uint8 of probabilities ``(N, K, H, W)``: the likeliest label, 0 where none is sure."""
+    best = probabilities.argmax(1)
+    sure = probabilities.max(1) >= threshold
+    return np.where(sure, best + 1, 0).astype(np.uint8)
