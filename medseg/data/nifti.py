@@ -112,7 +112,7 @@ def shift(image: Path, mask: Path) -> float:
 
 
 def write_mask(slices: np.ndarray, like: Path, out: Path) -> None:
-    """Write the masks of a volume's slices as a NIfTI file in that volume's orientation, shape and affine.
+    """Write the masks of a volume's slices, at once, as a NIfTI file in that volume's orientation, shape and affine.
 
     Args:
         slices: ``(D, H, W)``, 0 and 1 or labels of up to 255, as the slices of ``like`` are shown.
@@ -132,13 +132,15 @@ def write_mask(slices: np.ndarray, like: Path, out: Path) -> None:
         raise MedsegError(f"{out}: masks are {slices.shape}, {like.name} has slices of {wanted} (D, H, W)")
     from nibabel.orientations import apply_orientation, ornt_transform
 
+    from medseg.data.dicom.volume import write_volume
+
     stored, shown = _orientations(like, image)
     data = apply_orientation(slices.astype(np.uint8).transpose(2, 1, 0), ornt_transform(shown, stored))
     header = image.header.copy()
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0
-    type(image)(data.reshape(image.shape), image.affine, header).to_filename(out)
+    write_volume(type(image)(data.reshape(image.shape), image.affine, header), out)
 
 
 def _plane(path: Path, volume: Volume, k: int) -> np.ndarray:
@@ -253,3 +255,8 @@ def _as_integers(path: Path, data: np.ndarray) -> tuple[np.ndarray, bool]:
         return data.astype(np.int32), True
     share = (data.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.rint(share * 65535).astype(np.uint16), False
+
+
+def forget() -> None:
+    """Let go of the volumes that are kept for the next slice."""
+    _kept.cache_clear()

@@ -1,9 +1,10 @@
-"""Pictures in, probabilities and masks at their own size out: as the bundle was evaluated, by one network or several."""
+"""Pictures in, probabilities and masks at their own size out, as the bundle was evaluated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,15 @@ import torch
 from medseg.bundle.network import Recipe, build_network, read_recipe, weights_of
 from medseg.bundle.open import Bundle
 from medseg.engine.device import amp_dtype, place
+from medseg.errors import MedsegError
+from medseg.predict.overlay import grey_once
 from medseg.predict.prediction import Prediction
-from medseg.transforms.normalize import normalized, unit_range
+from medseg.transforms.geometry import Geometry
+from medseg.transforms.normalize import full_range, normalized, unit_range
 from medseg.transforms.picture import Picture
+
+#: the axes that each test-time flip turns round: of ``(N, C, H, W)``, height is 2 and width 3
+FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 
 
 @dataclass(frozen=True)
@@ -23,10 +30,36 @@ class Settings:
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         threshold: a pixel is of the lesion from this probability on.
+        batch_size: images, or windows of one image, that pass through the network at once.
+        flips: average over the image and its three mirror images.
+        sliding_window: cut the image into windows of the network's size instead of bringing the whole to it.
+        overlap: of neighbouring windows, as a share of their side, below 1.
+        scale: by how much an image is stretched before windows are cut from it.
+        min_area: lesions of fewer pixels are left out of masks.
+        amp: mixed precision on a GPU.
     """
 
     device: str = "auto"
     threshold: float = 0.5
+    batch_size: int = 8
+    flips: bool = False
+    sliding_window: bool = False
+    overlap: float = 0.25
+    scale: float = 1.0
+    min_area: int = 0
+    amp: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise MedsegError(f"threshold must be above 0 and at most 1; got {self.threshold}")
+        if not 0 <= self.overlap < 1:
+            raise MedsegError(f"overlap must be at least 0 and below 1; got {self.overlap}")
+        if not 0 < self.scale <= 16:
+            raise MedsegError(f"scale must be above 0 and at most 16; got {self.scale}")
+        if self.batch_size < 1 or self.min_area < 0:
+            raise MedsegError(
+                f"batch_size must be at least 1 and min_area at least 0; got {self.batch_size} and {self.min_area}"
+            )
 
 
 class Predictor:
@@ -47,6 +80,8 @@ class Predictor:
         auto = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(auto if self.settings.device == "auto" else self.settings.device)
         self.networks = [place(network, self.device) for network in networks]
+        self.batch_size = self.settings.batch_size
+        self.flips = FLIPS if self.settings.flips else FLIPS[:1]
 
     @classmethod
     def of(cls, bundle: Bundle, settings: Settings | None = None, repeats: Sequence[str] = ()) -> Predictor:
@@ -56,13 +91,23 @@ class Predictor:
         return cls(recipe, [build_network(recipe, weights) for weights in chosen], settings)
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """Predict pictures ``(C, H, W)`` of any sizes, one batch."""
-        batch = torch.stack([self.prepared(picture) for picture in pictures]).to(self.device)
-        members = [self._probabilities(network, batch) for network in self.networks]
-        sizes = [picture.values.shape[1:] for picture in pictures]
+        """Predict pictures ``(C, H, W)`` of any sizes, in batches.
+
+        Raises:
+            MedsegError: a step cannot be applied to a picture, a value is not finite, or the GPU has too little
+                memory for a single image.
+        """
+        if self.settings.sliding_window:
+            return [self._combined(self._slid(picture), picture) for picture in pictures]
+        if not pictures:
+            return []
+        ready = torch.stack([self.prepared(picture) for picture in pictures])
+        members = [self._flipped(network, ready, axes).numpy() for network, axes in self._members()]
         return [
-            self._prediction([member[number] for member in members], size)
-            for number, size in enumerate(sizes)
+            self._combined(
+                (self.steps.restore(member[number], picture.values.shape[1:]) for member in members), picture
+            )
+            for number, picture in enumerate(pictures)
         ]
 
     def prepared(self, picture: Picture) -> torch.Tensor:
@@ -70,26 +115,108 @@ class Predictor:
         ready, _ = self.steps.apply(picture)
         return normalized(torch.from_numpy(unit_range(ready))[None], self.steps.normalization)[0]
 
-    @torch.inference_mode()
-    def _probabilities(self, network: torch.nn.Module, batch: torch.Tensor) -> np.ndarray:
-        with torch.autocast(self.device.type, dtype=amp_dtype(), enabled=self.device.type == "cuda"):
-            logits = network(batch)
-        return foreground(logits.float()).cpu().numpy()
+    def _members(self) -> Iterator[tuple[torch.nn.Module, tuple[int, ...]]]:
+        return ((network, axes) for network in self.networks for axes in self.flips)
 
-    def _prediction(self, members: list[np.ndarray], size: tuple[int, int]) -> Prediction:
-        own = [self.steps.restore(member, size) for member in members]
-        mean = np.mean(own, 0, dtype=np.float32)
-        alone = (
-            np.stack([self._mask(member) for member in own])
-            if len(own) > 1
-            else np.empty((0, *size), np.uint8)
+    def _slid(self, picture: Picture) -> Iterator[np.ndarray]:
+        """Each member's probabilities ``(K, H, W)`` at the picture's own size, from windows of the network's size."""
+        from monai.inferers import sliding_window_inference
+
+        image, geometry = self._whole(picture)
+        for network, axes in self._members():
+            found: Any = sliding_window_inference(
+                image.flip(axes) if axes else image,
+                self.recipe.image_size,
+                self.batch_size,
+                lambda windows, network=network: self._forward(network, windows),
+                overlap=self.settings.overlap,
+                mode="gaussian",
+                sw_device=self.device,
+                device="cpu",
+            )
+            yield geometry.restore((found.flip(axes) if axes else found)[0].numpy())
+
+    def _whole(self, picture: Picture) -> tuple[torch.Tensor, Geometry]:
+        """A whole picture as windows are cut from it, ``(1, C, h, w)``: every step but the one that makes the size.
+
+        What is smaller than a window is laid on black.
+        """
+        for step in self.steps.before:
+            picture = step(picture)
+        height, width = picture.values.shape[1:]
+        scaled = tuple(max(1, round(side * self.settings.scale)) for side in (height, width))
+        rows, columns = (max(pair) for pair in zip(scaled, self.recipe.image_size, strict=True))
+        geometry = Geometry((height, width), (scaled[0], scaled[1]), (rows, columns))
+        black = picture.high if picture.inverted else picture.low
+        picture = picture.having(geometry.image(picture.values, black))
+        for step in self.steps.after:
+            picture = step(picture)
+        # of a large grey image that repeats into three channels, one is held
+        pixels = torch.from_numpy(unit_range(full_range(grey_once(picture))))[None]
+        channels = len(picture.values)
+        return normalized(pixels.expand(-1, channels, -1, -1), self.steps.normalization), geometry
+
+    def _flipped(self, network: torch.nn.Module, images: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+        """Probabilities ``(N, K, h, w)`` on the CPU of images that are turned round, turned back."""
+        parts, start = [], 0
+        while start < len(images):
+            part = images[start : start + self.batch_size]
+            parts.append(self._forward(network, part.flip(axes) if axes else part).cpu())
+            start += len(part)
+        found = torch.cat(parts)
+        return found.flip(axes) if axes else found
+
+    def _forward(self, network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Probabilities of a batch; where the GPU lacks memory for it, half as many at once from then on."""
+        try:
+            return torch.cat([self._probabilities(network, part) for part in images.split(self.batch_size)])
+        except torch.cuda.OutOfMemoryError:
+            if self.batch_size == 1:
+                raise MedsegError(
+                    f"{self.device} has too little memory for one image of {self.recipe.image_size}; "
+                    "free it, or give --device cpu"
+                ) from None
+        self.batch_size = max(1, min(self.batch_size, len(images)) // 2)
+        torch.cuda.empty_cache()
+        return self._forward(network, images)
+
+    @torch.inference_mode()
+    def _probabilities(self, network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        on_gpu = self.device.type == "cuda"
+        images = images.to(
+            self.device, memory_format=torch.channels_last if on_gpu else torch.contiguous_format
         )
-        return Prediction(mean, self._mask(mean), alone)
+        with torch.autocast(self.device.type, dtype=amp_dtype(), enabled=on_gpu and self.settings.amp):
+            logits = network(images)
+        found = foreground(logits.float())
+        if not torch.isfinite(found).all():
+            cure = (
+                "give --no-amp"
+                if on_gpu and self.settings.amp
+                else "check the image and the bundle's weights"
+            )
+            raise MedsegError(f"the network gives values that are not finite; {cure}")
+        return found
+
+    def _combined(self, members: Iterable[np.ndarray], picture: Picture) -> Prediction:
+        """The mean of members ``(K, H, W)``, of which only one is held at a time, and the mask of each."""
+        total, masks = None, []
+        several = len(self.networks) * len(self.flips) > 1
+        for member in members:
+            if several:
+                masks.append(self._mask(member))
+            total = member if total is None else np.add(total, member, out=total)
+        if total is None:
+            raise ValueError("a predictor needs a network")
+        if several:
+            total /= np.float32(len(masks))
+        alone = np.stack(masks) if several else np.empty((0, *picture.values.shape[1:]), np.uint8)
+        return Prediction(total, self._mask(total), alone)
 
     def _mask(self, probabilities: np.ndarray) -> np.ndarray:
-        best = probabilities.argmax(0)
-        sure = np.take_along_axis(probabilities, best[None], 0)[0] >= self.settings.threshold
-        return np.where(sure, best + 1, 0).astype(np.uint8)
+        best = probabilities.argmax(0).astype(np.uint8)
+        mask = np.where(probabilities.max(0) >= self.settings.threshold, best + np.uint8(1), np.uint8(0))
+        return without_small(mask, self.settings.min_area)
 
 
 def foreground(logits: torch.Tensor) -> torch.Tensor:
@@ -99,3 +226,18 @@ def foreground(logits: torch.Tensor) -> torch.Tensor:
         ``(N, C, H, W)`` to ``(N, K, H, W)``, ``K`` 1 or ``C - 1``.
     """
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
+
+
+def without_small(mask: np.ndarray, min_area: int) -> np.ndarray:
+    """A mask ``(H, W)`` without the lesions of fewer than ``min_area`` pixels, by 8-connectivity within a label."""
+    if min_area < 2:
+        return mask
+    from scipy import ndimage
+
+    kept = mask.copy()
+    for label in np.unique(mask[mask > 0]):
+        parts, _ = ndimage.label(mask == label, np.ones((3, 3), int))
+        small = np.bincount(parts.ravel()) < min_area
+        small[0] = False
+        kept[small[parts]] = 0
+    return kept

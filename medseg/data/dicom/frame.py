@@ -214,3 +214,8 @@ def read_windows(header: Header, frame: int) -> tuple[Window, ...]:
         Window(center, width, words[k] if k < len(words) else "", function)
         for k, (center, width) in enumerate(zip(centers, widths, strict=True))
     )
+
+
+def forget() -> None:
+    """Let go of the headers that are kept for the next frame."""
+    _kept.cache_clear()
