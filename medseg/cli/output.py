@@ -49,9 +49,11 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def text(value: object) -> str:
-    """A cell as text: at most four significant decimals, nothing for a missing value."""
+    """A cell as text: at most four decimals, a power of ten where they would hide it, nothing for a missing value."""
     if value is None or value != value:
         return ""
+    if isinstance(value, float) and 0 < abs(value) < 5e-5:
+        return f"{value:.2g}"
     if isinstance(value, float):
         return f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) < 1e6 else f"{value:.4g}"
     return str(value)

@@ -108,10 +108,12 @@ def test_a_defect_is_not_taken_for_a_mistake(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_cells_as_text() -> None:
-    assert [text(v) for v in (0.5, 1.0, 0.123456, 3, None, float("nan"), "a", 1.5e9)] == [
+    assert [text(v) for v in (0.5, 1.0, 0.123456, 0.0, -1.8e-5, 3, None, float("nan"), "a", 1.5e9)] == [
         "0.5",
         "1",
         "0.1235",
+        "0",
+        "-1.8e-05",
         "3",
         "",
         "",
