@@ -23,6 +23,8 @@ from medseg.transforms.picture import Picture
 if TYPE_CHECKING:
     import torch
 
+    from medseg.predict.prediction import Prediction
+
 STAGE = Path(__file__).with_name("_stage.py")
 #: seconds that the rehearsal may take
 LIMIT = 1800
@@ -66,12 +68,23 @@ def rehearsed(
             raise MedsegError(
                 f"{target}: {path.name} comes back as {mask.shape}, it is {expected.mask.shape}"
             )
+        _demand_same(target, path, mask, expected, tolerance)
         restored = predictor.steps.restore(probabilities, expected.mask.shape)
         probability = max(probability, float(np.abs(restored - expected.probabilities).max(initial=0)))
         pixels, total = pixels + int((mask != expected.mask).sum()), total + mask.size
     source = "real images" if inputs else SYNTHETIC
     found = Difference(probability, pixels / total)
     return Check(target, app, len(chosen), source, found, tolerance, (note,))
+
+
+def _demand_same(target: str, path: Path, mask: np.ndarray, expected: Prediction, tolerance: float) -> None:
+    """Refuse a mask that differs where the probability is not on the threshold: one on its side, say."""
+    sure = np.abs(expected.probabilities.max(0) - 0.5) > tolerance
+    wrong = int(((mask != expected.mask) & sure).sum())
+    if wrong:
+        raise MedsegError(
+            f"{target}: {wrong} pixels of the mask of {path.name} are not those of medseg predict"
+        )
 
 
 def _staged(

@@ -90,9 +90,9 @@ def check_package(
         (compare(expected, logits) for logits in given), key=lambda difference: difference.probabilities
     )
     notes = ["loaded by 'medseg bundle import' and by monai.bundle.load" + (" (twice)" if script else "")]
-    if inspection.foreign:
+    if inspection.to_trust:
         notes.append(
-            f"{len(inspection.foreign)} part(s) are not of this medseg's template, so that import asks for --trust"
+            f"{len(inspection.to_trust)} part(s) are not of this medseg's template, so that import asks for --trust"
         )
     return Check(target, path, len(examples), examples.source, worst, tolerance, tuple(notes))
 

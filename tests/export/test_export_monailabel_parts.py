@@ -17,10 +17,11 @@ from medseg.data.nifti import read_slice
 from medseg.errors import MedsegError
 from medseg.export.labelling.inference import SlicesInferer
 from medseg.export.labelling.keeping import KeepBest
+from medseg.export.labelling.labels import read_label
 from medseg.export.labelling.network import with_dropout
 from medseg.export.labelling.outlines import outlined
 from medseg.export.labelling.pairs import Pairs, batches
-from medseg.export.labelling.slices import read_slices
+from medseg.export.labelling.slices import Place, read_slices
 from medseg.export.labelling.transforms import Masksd, Probabilitiesd, ReadSlicesd
 
 
@@ -214,3 +215,22 @@ def test_outlines_are_x_before_y_and_close_at_the_edge() -> None:
     assert corners[:, 1].min() in (1, 2)
     assert corners[:, 1].max() in (7, 8)
     assert outlined(np.zeros((4, 4), np.uint8), ["one"]) == []
+
+
+@pytest.mark.parametrize("affine", [np.eye(4), np.diag([-1.0, -1, 1, 1]), np.diag([2.0, -3, 4, 1])])
+def test_a_label_of_a_picture_is_taken_on_its_grid_and_one_of_nifti_by_its_affine(
+    affine: np.ndarray, tmp_path: Path
+) -> None:
+    mask = np.zeros((3, 8, 6), np.uint8)
+    mask[0, 1:3, 4:] = mask[2, 5:, :2] = 1
+    stack = Place(tmp_path / "frames.dcm", "stack", (6, 8, 3), affine)
+    nibabel.save(nibabel.Nifti1Image(stack.laid(mask), affine), tmp_path / "label.nii.gz")
+    np.testing.assert_array_equal(read_label(tmp_path / "label.nii.gz", 1, stack.path), mask)
+    nibabel.save(nibabel.Nifti1Image(mask[0].T, affine), tmp_path / "flat.nii.gz")
+    np.testing.assert_array_equal(read_label(tmp_path / "flat.nii.gz", 1, Path("image.png")), mask[:1])
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 8, 3), np.uint8), affine), tmp_path / "image.nii.gz")
+    _, place = read_slices(tmp_path / "image.nii.gz", 1)
+    nibabel.save(nibabel.Nifti1Image(place.laid(mask), affine), tmp_path / "label.nii.gz")
+    np.testing.assert_array_equal(read_label(tmp_path / "label.nii.gz", 1, place.path), mask)
+    with pytest.raises(MedsegError, match="is no NIfTI file, as its image is"):
+        read_label(tmp_path / "label.png", 1, place.path)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from medseg.data.dicom.codestream import Codestream, read_codestream
+from medseg.data.dicom.decoders import convert_color_space, get_decoder, get_frame
 from medseg.data.dicom.elements import REPLACE, named, text, value, whole
 from medseg.data.dicom.header import Header, guarded
 from medseg.data.raster import FileFault
@@ -156,8 +157,6 @@ def decoder_of(header: Header) -> Decoder:
     Raises:
         FileFault: nothing does, or it is not installed.
     """
-    from pydicom.pixels import get_decoder
-
     try:
         decoder = get_decoder(header.syntax)
     except NotImplementedError:
@@ -233,15 +232,8 @@ def _codestream(
     header: Header, layout: Layout, frame: int, stream: Any, options: dict[str, Any]
 ) -> Codestream:
     """The frame's own word for its size, which must be the file's: a decoder allocates what it says."""
-    from pydicom.encaps import get_frame
-
     with guarded(header.path, f"finding frame {frame}"):
-        data = get_frame(
-            stream,
-            frame,
-            number_of_frames=layout.frames,
-            extended_offsets=options.get("extended_offsets"),
-        )
+        data = get_frame(stream, frame, layout.frames, options.get("extended_offsets"))
         stream.seek(header.offset)
     found = read_codestream(data)
     if found is None:
@@ -266,7 +258,5 @@ def _cut(pixels: np.ndarray, layout: Layout, bits: int, native: bool) -> np.ndar
 
 
 def _as_rgb(pixels: np.ndarray, header: Header) -> np.ndarray:
-    from pydicom.pixels import convert_color_space
-
     with guarded(header.path, "converting YBR to RGB"):
         return convert_color_space(pixels, "YBR_FULL", "RGB")

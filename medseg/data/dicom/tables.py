@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medseg.data.dicom.decoders import apply_color_lut
 from medseg.data.dicom.elements import REPLACE, named, numbers, value
 from medseg.data.dicom.header import guarded
 from medseg.data.raster import FileFault
@@ -115,8 +116,6 @@ def _bytes(item: Dataset, keyword: str, path: Path, little: bool) -> bytes:
 
 def _segmented(dataset: Dataset, path: Path, signed: bool) -> tuple[Table, Table, Table]:
     """Let pydicom expand the segments, by looking up every place of the table once."""
-    from pydicom.pixels import apply_color_lut
-
     if value(dataset, "SegmentedRedPaletteColorLookupTableData", path) is None:
         raise FileFault(path, f"{named('RedPaletteColorLookupTableData')} is missing", REPLACE)
     count, first, bits = _descriptor(dataset, "RedPaletteColorLookupTableDescriptor", path, signed)
