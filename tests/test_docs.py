@@ -78,7 +78,7 @@ def test_the_readme_names_what_there_is() -> None:
 
 def test_the_pictures_of_the_readme_are_there_and_small() -> None:
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text("utf-8"))
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     for picture in pictures:
         assert 1_000 < (ROOT / picture).stat().st_size < 300_000
 
