@@ -93,7 +93,7 @@ def _staged(
     """Probabilities and mask of each file from another Python, and what its trial of training found."""
     order, answer = folder / "order.json", folder / "answer.npz"
     order.write_text(json.dumps([str(path.absolute()) for path in paths]), encoding="utf-8")
-    command = [sys.executable, "-I", "-B", str(STAGE), str(served), str(order), str(answer)]
+    command = [sys.executable, "-I", "-B", str(STAGE), str(served.absolute()), str(order), str(answer)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=LIMIT, cwd=folder, env={**os.environ}
     )
