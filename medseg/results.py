@@ -37,7 +37,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     The text goes to a temporary file beside ``path``, is flushed to disk, and replaces ``path`` on a clean exit.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # a part of the name: the whole of a long one leaves no room for what is added (255 bytes on most disks)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     try:
         encoding = None if "b" in mode else "utf-8"
         with os.fdopen(handle, mode, encoding=encoding) as file:

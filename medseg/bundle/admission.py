@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from medseg.bundle.archive import AS_JSON, MANIFEST
+from medseg.bundle.archive import AS_JSON, MANIFEST, WRAPPING
 from medseg.bundle.executable import Executable, parse
 from medseg.bundle.inspection import Inspection, inspect
 from medseg.bundle.network import read_recipe
@@ -16,8 +16,6 @@ from medseg.bundle.verify import NEEDED
 from medseg.data.faults import FileFault
 from medseg.errors import MedsegError
 
-#: what only a package needs; the bundle in its place has none of it
-WRAPPING = (MANIFEST, "README.md", *(f"configs/{name}.json" for name in AS_JSON))
 #: foreign parts that an error lists
 SHOWN = 8
 
@@ -66,9 +64,10 @@ def _demand_own(inspection: Inspection) -> None:
             f"has no {MANIFEST}, so that its files cannot be checked",
             "ask for one made by 'medseg bundle export', or give --trust",
         )
-    if inspection.foreign:
-        shown = "\n  ".join(map(told, inspection.foreign[:SHOWN]))
-        more = len(inspection.foreign) - SHOWN
+    foreign = inspection.to_trust
+    if foreign:
+        shown = "\n  ".join(map(told, foreign[:SHOWN]))
+        more = len(foreign) - SHOWN
         raise MedsegError(
             f"{inspection.source}: would run, or decide what runs, beside medseg's own template:\n  {shown}"
             + (f"\n  and {more} more" if more > 0 else "")
@@ -92,6 +91,12 @@ def _demand_loadable(package: Package) -> None:
     bundle = Bundle(package.root)
     recipe = read_recipe(bundle)
     recipe.steps().check_channels(recipe.channels)
+    if len(recipe.labels) != max(recipe.classes - 1, 1):
+        raise FileFault(
+            package.source,
+            f"its metadata names {len(recipe.labels)} label(s), and its network answers {recipe.classes} channel(s)",
+            "ask its sender for a sound one",
+        )
     try:
         with torch.device("meta"):  # shapes alone: a config that asks for a huge network costs nothing
             network = build(
@@ -104,7 +109,7 @@ def _demand_loadable(package: Package) -> None:
         ) from None
     state = torch.load(package.root / "models/model.pt", map_location="cpu", weights_only=True)
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in state.items()}
+    given = {str(name): tuple(value.shape) for name, value in state.items()}
     wrong = sorted(set(expected.items()) ^ set(given.items()))
     if wrong:
         name = wrong[0][0]

@@ -22,6 +22,8 @@ FORMAT = 1
 TEXTS = ("LICENSE", "docs/README.md", "configs/logging.conf")
 #: configs that also travel as JSON, the only form in which ``monai.bundle.load`` looks for them
 AS_JSON = ("train", "inference")
+#: what only a package has; the bundle in its place has none of it
+WRAPPING = (MANIFEST, "README.md", "models/model.ts", *(f"configs/{name}.json" for name in AS_JSON))
 #: what of the record of the released run travels; its tags name no machine, person or case
 RUN_FACTS = ("repeat", "facts", "best_val_dice", "best_epoch", "test", "weights", "tags")
 RUN_TAGS = (
@@ -59,7 +61,9 @@ def files_of(bundle: Bundle, repeat: str | None = None) -> dict[str, bytes]:
     for name in CONFIGS:
         relative = f"configs/{name}.yaml"
         text = _without_local_weights(_text(_bytes(bundle.config(name)), relative))
-        demand_no_local_path(_parsed(text, relative), relative)
+        # the text too, for its comments
+        for told in (_parsed(text, relative), text):
+            demand_no_local_path(told, relative)
         files[relative] = text.encode()
     demand_no_local_path(bundle.metadata, "configs/metadata.json")
     files["configs/metadata.json"] = _json(bundle.metadata)

@@ -22,7 +22,8 @@ KNOBS = frozenset(
 )
 #: how a text begins that MONAI evaluates, resolves or replaces
 _LIVE = ("$", "@", "%")
-
+#: how deep a config may nest; medseg's own nest eight deep
+MOST_DEPTH = 64
 
 METADATA = "configs/metadata.json"
 #: the keys that lead to a part of a config
@@ -36,7 +37,8 @@ class Executable:
     Args:
         file: path in the bundle.
         key: in the config, parts joined by ``::``.
-        kind: ``expression``, ``component``, ``value`` (another one than the template's), ``logging`` or ``file``.
+        kind: ``expression``, ``component``, ``value`` (another one than the template's), ``logging``, ``script``
+            (TorchScript) or ``file``.
         text: as it stands there.
         runs: what it would do, in words.
         whose: ``medseg``, ``MONAI``, ``PyTorch`` or ``foreign``, of what is not of the template by its name alone.
@@ -53,7 +55,7 @@ class Executable:
 
 
 def parse(content: bytes, file: str) -> dict[str, Any]:
-    """A YAML or JSON config as plain values, strictly: no tags, no anchors, no key twice.
+    """A YAML or JSON config as plain values, strictly: no tags, anchors or merges, no key twice, no depth without end.
 
     Raises:
         MedsegError: it is not plain; the reason is named.
@@ -61,6 +63,7 @@ def parse(content: bytes, file: str) -> dict[str, Any]:
     try:
         text = content.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique) if file.endswith(".json") else _yaml(text)
+        _demand_shallow(value)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise MedsegError(f"{file}: not a plain config ({' '.join(str(error).split())[:160]})") from None
     if not isinstance(value, dict):
@@ -79,7 +82,10 @@ def executables_of(names: tuple[str, ...], read: Callable[[str], bytes]) -> Iter
         MedsegError: a config is not plain.
     """
     for name in names:
-        if name not in KNOWN_FILES and not name.startswith("repeats/"):
+        if name.endswith(".ts"):
+            runs = "a TorchScript program, run by whoever loads it; import leaves it out"
+            yield Executable(name, "", "script", "", runs, "foreign")
+        elif name not in KNOWN_FILES and not name.startswith("repeats/"):
             runs = "nothing of medseg's; Python could import it, as MONAI puts a running bundle's folder on its path"
             yield Executable(name, "", "file", "", runs, "foreign")
         if name.startswith("configs/") and name.endswith((".yaml", ".yml", ".json")):
@@ -99,7 +105,7 @@ def config_executables(file: str, config: Mapping[str, Any]) -> Iterator[Executa
     here = dict(walk(config))
     for path, value in here.items():
         same = path in ours and type(ours[path]) is type(value) and ours[path] == value
-        held = template is not None and path[0] not in KNOBS
+        held = template is not None and (path[0] not in KNOBS or path[:1] in ours)
         if isinstance(value, Mapping) and "_target_" in value:
             known = ours.get(path)
             yield _component(file, path, value, isinstance(known, dict) and _target(known) == _target(value))
@@ -211,27 +217,46 @@ def _template(file: str) -> dict[str, Any] | None:
     return content
 
 
+def _demand_shallow(value: Any, left: int = MOST_DEPTH) -> None:
+    if not left:
+        raise ValueError(f"nests more than {MOST_DEPTH} deep")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in inner:
+        _demand_shallow(part, left - 1)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise ValueError(f"the key {twice!r} is there twice")
+    _demand_once([key for key, _ in pairs])
     return dict(pairs)
 
 
+def _demand_once(keys: list[str]) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise ValueError(f"the key {key!r} is there twice")
+        seen.add(key)
+
+
 class _Plain(yaml.SafeLoader):
-    """YAML without anchors, whose copies could multiply, and without a key twice, of which readers take either."""
+    """YAML in which what is read is what is written.
+
+    Without anchors, whose copies could multiply; without tags and merges, whose values are others than they look; and
+    without a key twice, of which readers take either.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
+        event: Any = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise yaml.YAMLError("anchors and aliases are not taken")
+        if event.tag is not None:
+            raise yaml.YAMLError(f"the tag {event.tag!r} is not taken")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [str(key.value) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"the key {twice!r} is there twice")
+        if not all(key.tag.endswith(":str") for key, _ in node.value):
+            raise yaml.YAMLError("a key is no text; write it in quotes")
+        _demand_once([key.value for key, _ in node.value])
         return super().construct_mapping(node, deep)
 
 

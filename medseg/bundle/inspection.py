@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.bundle.archive import FORMAT, MANIFEST
+from medseg.bundle.archive import FORMAT, MANIFEST, WRAPPING
 from medseg.bundle.executable import KNOBS, Executable, executables_of, parse
 from medseg.bundle.metadata import Fault, metadata_faults
 from medseg.bundle.open import Bundle
@@ -86,6 +86,11 @@ class Inspection:
     def foreign(self) -> tuple[Executable, ...]:
         """What runs, or decides what runs, and is not of medseg's own template."""
         return tuple(one for one in self.executables if not one.of_template)
+
+    @property
+    def to_trust(self) -> tuple[Executable, ...]:
+        """The foreign parts that the bundle would have in its place, where what only wraps it does not come along."""
+        return tuple(one for one in self.foreign if one.file not in WRAPPING)
 
 
 def inspect(package: Package) -> Inspection:

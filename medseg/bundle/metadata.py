@@ -44,8 +44,13 @@ def metadata_faults(bundle: Bundle) -> list[Fault]:
     if metadata["version"] not in metadata.get("changelog", {}):
         faults.append(Fault(file, "changelog", f"does not list version {metadata['version']!r}"))
     for side, name in (("inputs", "image"), ("outputs", "pred")):
-        shape = metadata["network_data_format"][side].get(name, {}).get("spatial_shape", ())
-        if len(shape) != 2 or not all(isinstance(length, int) and length > 0 for length in shape):
+        told = metadata["network_data_format"][side].get(name)
+        shape = told.get("spatial_shape") if isinstance(told, dict) else None
+        if (
+            not isinstance(shape, list)
+            or len(shape) != 2
+            or not all(isinstance(length, int) and length > 0 for length in shape)
+        ):
             key = f"network_data_format::{side}::{name}"
             faults.append(Fault(file, key, "is missing or has no spatial_shape of two numbers of pixels"))
     return faults

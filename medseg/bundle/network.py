@@ -75,7 +75,7 @@ def read_recipe(bundle: Bundle) -> Recipe:
             dict(config["preprocess_arguments"] or {}),
             read_labels(bundle),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise MedsegError(f"{path}: a knob is of the wrong kind ({error})") from None
 
 
@@ -83,20 +83,39 @@ def read_labels(bundle: Bundle) -> tuple[Label, ...]:
     """The structures that a bundle's masks show: with their codes where its metadata or its data set has them."""
     from medseg.data.datasets import DATASETS
 
-    own = bundle.metadata.get("medseg", {})
+    own = bundle.metadata.get("medseg")
+    own = own if isinstance(own, Mapping) else {}
     if own.get("labels"):
-        return tuple(
-            Label(one["name"], tuple(one["code"]) if one.get("code") else None) for one in own["labels"]
-        )
-    if own.get("dataset") in DATASETS:
+        return _told_labels(bundle, own["labels"])
+    if str(own.get("dataset")) in DATASETS:
         return tuple(DATASETS.build(own["dataset"]).labels)
     try:
         names = bundle.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-    except (KeyError, TypeError):
+        return tuple(
+            Label(str(name)) for number, name in names.items() if number != "0" or name != "background"
+        )
+    except (KeyError, TypeError, AttributeError):
         raise MedsegError(
             f"{bundle.root}/configs/metadata.json: names no label under outputs::pred"
         ) from None
-    return tuple(Label(str(name)) for number, name in names.items() if number != "0" or name != "background")
+
+
+def _told_labels(bundle: Bundle, labels: Any) -> tuple[Label, ...]:
+    try:
+        codes = [one.get("code") or None for one in labels]
+        if any(
+            code is not None and (len(code) != 3 or not all(isinstance(part, str) for part in code))
+            for code in codes
+        ):
+            raise ValueError
+        return tuple(
+            Label(str(one["name"]), None if code is None else tuple(code))
+            for one, code in zip(labels, codes, strict=True)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise MedsegError(
+            f"{bundle.root}/configs/metadata.json: medseg::labels is no list of names, each with a code of three texts"
+        ) from None
 
 
 def weights_of(bundle: Bundle, repeat: str | None = None) -> Path:
@@ -152,12 +171,12 @@ def load_weights(network: torch.nn.Module, weights: Path) -> None:
     import torch
 
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        network.load_state_dict(state)
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except Exception as error:  # a broken file fails in torch's, zipfile's or pickle's own way
         reason = " ".join(str(error).split())[:160]
         raise MedsegError(f"{weights}: cannot be loaded into this network ({reason})") from error
-    for name, values in state.items():
+    # looked at as loaded: a number that the file's own type holds may be too large for the network's
+    for name, values in network.state_dict().items():
         if values.is_floating_point() and not torch.isfinite(values).all():
             raise MedsegError(f"{weights}: {name} holds values that are not finite; train the bundle again")
 

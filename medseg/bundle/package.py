@@ -162,6 +162,8 @@ def _entry_fault(entry: zipfile.ZipInfo) -> str | None:
         return "is a link or a device, not a plain file"
     if entry.flag_bits & 0x1:
         return "is encrypted"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is packed in a way that zip files seldom are"
     if entry.file_size > max(SMALL, MOST_RATIO * entry.compress_size):
         return f"unpacks to more than {MOST_RATIO} times its size"
     return None
@@ -187,6 +189,8 @@ def _listed(root: Path) -> tuple[str, ...]:
         for path in sorted(waiting.pop().iterdir()):
             if path.name in PASSED_OVER:
                 continue
+            if reason := path_fault(path.name):
+                raise FileFault(root, f"its file {path.name[:80]!r} {reason}", _CURE)
             facts = path.lstat()
             if stat.S_ISDIR(facts.st_mode):
                 waiting.append(path)

@@ -9,8 +9,8 @@ from typing import Any
 
 from medseg.errors import MedsegError
 
-#: a text that as a whole is a path of one machine
-_ABSOLUTE = re.compile(r"\s*(/|~|[A-Za-z]:[\\/]|\\\\|file:)")
+#: a text that as a whole is a path of one machine: also an address of SQLite's, or of any server with who logs in
+_ABSOLUTE = re.compile(r"\s*(/|~|[A-Za-z]:[\\/]|\\\\|file:|sqlite:/{4}|[A-Za-z][\w+.-]*://[^/\s]*@)")
 #: a home folder anywhere in a text
 _HOME = re.compile(r"(/home/|/Users/|/root/|[A-Za-z]:\\+Users\\+)", re.IGNORECASE)
 

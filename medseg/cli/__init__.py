@@ -20,7 +20,11 @@ COMMANDS = {
     "rank": ("medseg.cli.rank", "rank", "Rank losses, models or augmentations from a results table."),
     "report": ("medseg.cli.report", "report", "Write the page of a study or table: answer, figures, cases."),
     "predict": ("medseg.cli.predict", "predict", "Masks, overlays and measures of new images."),
-    "explain": ("medseg.cli.explain", "explain", "Show where in images a bundle's network finds its evidence."),
+    "explain": (
+        "medseg.cli.explain",
+        "explain",
+        "Show where in images a bundle's network finds its evidence.",
+    ),
     "serve": ("medseg.cli.serve", "serve", "Serve a page on which a bundle predicts the file dropped on it."),
     "losses": ("medseg.cli.rooms", "losses", "List the losses."),
     "metrics": ("medseg.cli.rooms", "metrics", "List the metrics."),
@@ -57,7 +61,9 @@ class LazyGroup(click.Group):
         except MedsegError as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"error: {error}", err=True)
+            from medseg.cli.output import printable
+
+            click.echo(f"error: {printable(str(error))}", err=True)
             ctx.exit(2)
         except BrokenPipeError:
             # the reader (head, less) has gone: nothing more to say to it

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg.cli.exchange import export_, folder_option, import_, inspect
-from medseg.cli.options import prepared_option
+from medseg.cli.options import device_option, prepared_option
 from medseg.cli.output import emit, format_option
 from medseg.errors import MedsegError
 
@@ -56,7 +56,7 @@ def run_options(command: Command) -> Command:
         click.option(
             "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a key of the config."
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        device_option,
         click.option("--experiment", default="medseg", show_default=True, help="MLflow experiment."),
         click.option("--quiet", is_flag=True, help="No progress bar."),
         uri_option,

@@ -130,9 +130,9 @@ def import_(source: Path, trust: bool, bundles: Path) -> None:
 
     bundle, inspection = admit(source, bundles, trust=trust)
     click.echo(bundle.root)
-    if inspection.foreign:
+    if inspection.to_trust:
         click.echo(
-            f"taken on trust: {len(inspection.foreign)} part(s) are not of medseg's template", err=True
+            f"taken on trust: {len(inspection.to_trust)} part(s) are not of medseg's template", err=True
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg.cli.bundle import folder_option, parse_settings
+from medseg.cli.options import device_option, threshold_option
 from medseg.cli.output import emit, format_option
 
 if TYPE_CHECKING:
@@ -46,15 +47,9 @@ if TYPE_CHECKING:
 @click.option(
     "--repeat", help="Repeat whose weights are taken, such as 0.  [default: those of models/model.pt]"
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="A pixel is of the lesion from this probability on.",
-)
+@threshold_option
 @click.option("--no-series", is_flag=True, help="Take each file of a DICOM series by itself.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 @folder_option
 @format_option
 def explain(

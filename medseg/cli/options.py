@@ -21,3 +21,13 @@ source_option: Callable[[Any], Any] = click.option(
     type=click.Path(path_type=Path),
     help="Folder of the data set, if it is not yet indexed.",
 )
+device_option: Callable[[Any], Any] = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
+threshold_option: Callable[[Any], Any] = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="A pixel is of the lesion from this probability on.",
+)

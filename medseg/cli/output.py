@@ -48,6 +48,14 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def printable(text: str) -> str:
+    """A text in which what a terminal would obey or hide (escapes, changes of direction) is spelt out."""
+    return "".join(
+        char if char.isprintable() or char in "\n\u00a0" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def text(value: object) -> str:
     """A cell as text: at most four decimals, a power of ten where they would hide it, nothing for a missing value."""
     if value is None or value != value:
@@ -56,20 +64,21 @@ def text(value: object) -> str:
         return f"{value:.2g}"
     if isinstance(value, float):
         return f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) < 1e6 else f"{value:.4g}"
-    return str(value)
+    return printable(str(value))
 
 
 def _console(frame: pd.DataFrame, title: str | None) -> None:
     import pandas as pd
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[column])
         table.add_column(str(column), justify="right" if right else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*(text(v).replace("[", "\\[") for v in row))
+        table.add_row(*(Text(text(v)) for v in row))  # a text is no markup
     # a file or a pipe has no width: never fold there
     console = Console()
     if not console.is_terminal:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from medseg.cli.bundle import folder_option
+from medseg.cli.options import device_option, threshold_option
 
 
 @click.command()
@@ -50,13 +51,7 @@ from medseg.cli.bundle import folder_option
     show_default=True,
     help="Stretch images by this before windows are cut.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.5,
-    show_default=True,
-    help="A pixel is of the lesion from this probability on.",
-)
+@threshold_option
 @click.option(
     "--min-area",
     type=click.IntRange(0),
@@ -75,7 +70,7 @@ from medseg.cli.bundle import folder_option
 @click.option("--probabilities", is_flag=True, help="Write probabilities too, as .npz arrays.")
 @click.option("--overlay/--no-overlay", default=True, show_default=True, help="Draw masks into pictures.")
 @click.option("--no-series", is_flag=True, help="Take every DICOM file by itself.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 @click.option(
     "--batch-size",
     type=click.IntRange(1),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from medseg.cli.bundle import folder_option
+from medseg.cli.options import device_option, threshold_option
 
 
 @click.command()
@@ -18,14 +19,8 @@ from medseg.cli.bundle import folder_option
 @click.option(
     "--allow-host", "names", multiple=True, metavar="NAME", help="Another host name of the page; repeatable."
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.5,
-    show_default=True,
-    help="A pixel is of the lesion from this probability on.",
-)
+@device_option
+@threshold_option
 @click.option(
     "--sliding-window", is_flag=True, help="Cut large images into windows instead of shrinking them."
 )

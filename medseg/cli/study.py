@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medseg.cli.options import prepared_option
+from medseg.cli.options import device_option, prepared_option
 from medseg.cli.output import emit, format_option
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ studies_option: Callable[[Command], Command] = click.option(
     default=Path("studies"),
     show_default=True,
     help="Folder of studies; each has its own by its name.",
-)
-device_option: Callable[[Command], Command] = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
 )
 workers_option: Callable[[Command], Command] = click.option(
     "--workers", type=click.IntRange(1), help="Runs at once.  [default: what the machine takes]"

@@ -27,6 +27,8 @@ AXIAL, CORONAL, SAGITTAL = ("L", "P", "S"), ("L", "I", "P"), ("P", "I", "L")
 VIEWS = {"S": AXIAL, "I": AXIAL, "A": CORONAL, "P": CORONAL, "L": SAGITTAL, "R": SAGITTAL}
 #: gzip cannot shrink data further than this, so a file that promises more is cut short
 GZIP_LIMIT = 1032
+#: millimetres of the units that a header may name; of none or an unknown one, as most volumes, it is millimetres
+UNITS = {1: 1000.0, 2: 1.0, 3: 0.001}
 _decoding = threading.Lock()
 
 
@@ -39,7 +41,7 @@ class Volume:
         low: the smallest value; 0 of bytes.
         high: the largest; 255 of bytes.
         whole: the values are the file's own; otherwise they were mapped to ``uint16``.
-        affine: ``(4, 4)`` from (column, row, slice) to millimetres, RAS+ as in the file.
+        affine: ``(4, 4)`` from (column, row, slice) to millimetres, whatever the file's unit, RAS+.
     """
 
     values: np.ndarray
@@ -228,7 +230,8 @@ def _decoded(path: Path, size: int) -> Volume:
         data = np.asanyarray(image.dataobj).reshape(shape)
     except Exception as error:  # of gzip, zlib, mmap and numpy
         raise _unreadable(path, error) from None
-    affine = np.asarray(image.affine) @ inv_ornt_aff(turn, shape)
+    scale = UNITS.get(int(image.header["xyzt_units"]) & 7, 1.0)
+    affine = np.diag([scale, scale, scale, 1]) @ image.affine @ inv_ornt_aff(turn, shape)
     values, whole = _as_integers(path, data)
     values = np.ascontiguousarray(apply_orientation(values, turn).transpose(2, 1, 0))
     values.flags.writeable = False

@@ -12,6 +12,7 @@ from medseg.errors import MedsegError
 from medseg.explain.explainer import Explainer
 from medseg.explain.heat import heat_overlay
 from medseg.predict.inputs import Item, find_items
+from medseg.predict.names import plain, shown
 from medseg.predict.overlay import displayed, write_picture
 from medseg.results import atomic_write, write_csv
 
@@ -63,7 +64,7 @@ def explain_all(
     total, rows = len(items) + len(problems), []
     try:
         for problem in problems:
-            rows.append(_row(explainer, str(problem.path), "", outcome="failed", reason=problem.reason))
+            rows.append(_row(explainer, problem.path, "", outcome="failed", reason=problem.reason))
         for done, item in enumerate(items, len(problems)):
             progress(done, total)
             rows.extend(_explained(explainer, item, out))
@@ -78,16 +79,16 @@ def _explained(explainer: Explainer, item: Item, out: Path) -> Iterator[dict[str
     try:
         frames = item.frames()
     except (MedsegError, OSError) as error:
-        yield _row(explainer, str(item.files[0]), "", outcome="failed", reason=_text(error))
+        yield _row(explainer, item.files[0], "", outcome="failed", reason=_text(error))
         return
     for frame in range(frames):
         file, number = item.place(frame)
         inside = number if frames > 1 and len(item.files) == 1 else ""
         name = item.name if frames == 1 else f"{item.name}_{frame:04d}"
         try:
-            yield _row(explainer, str(file), inside, **_one(explainer, item, frame, name, out))
-        except (MedsegError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as error:
-            yield _row(explainer, str(file), inside, outcome="failed", reason=_text(error))
+            yield _row(explainer, file, inside, **_one(explainer, item, frame, name, out))
+        except Exception as error:  # no closed list of what a decoder or a network raises on odd pixels
+            yield _row(explainer, file, inside, outcome="failed", reason=_text(error))
 
 
 def _one(explainer: Explainer, item: Item, frame: int, name: str, out: Path) -> dict[str, object]:
@@ -106,10 +107,10 @@ def _one(explainer: Explainer, item: Item, frame: int, name: str, out: Path) -> 
     }
 
 
-def _row(explainer: Explainer, file: str, frame: int | str, **known: object) -> dict[str, object]:
+def _row(explainer: Explainer, file: Path, frame: int | str, **known: object) -> dict[str, object]:
     question = explainer.question
     asked = {
-        "file": file,
+        "file": shown(file),
         "frame": frame,
         "method": question.method,
         "layer": explainer.layer.name if explainer.layer else "",
@@ -123,5 +124,7 @@ def _text(error: BaseException) -> str:
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return "needs more memory than there is"
     if isinstance(error, OSError):
-        return f"cannot be written ({error.strerror or error})"
-    return str(error)
+        return f"cannot be read or written ({error.strerror or error})"
+    if isinstance(error, MedsegError):
+        return plain(str(error))
+    return plain(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")

@@ -12,7 +12,7 @@ from medseg import __version__
 from medseg.bundle.network import Recipe, build_network, read_recipe, weights_of
 from medseg.bundle.open import Bundle
 from medseg.bundle.privacy import demand_no_local_path
-from medseg.export.check import Check, compare
+from medseg.export.check import DECIDED, Check, compare, undecided
 from medseg.export.examples import read_examples
 
 if TYPE_CHECKING:
@@ -99,5 +99,7 @@ def checked(
         notes: what else a user should know.
     """
     examples = read_examples(recipe, inputs)
-    difference = compare(answers(network, examples.batch), answers(written, examples.batch))
-    return Check(target, path, len(examples), examples.source, difference, tolerance, tuple(notes))
+    expected = answers(network, examples.batch)
+    difference = compare(expected, answers(written, examples.batch))
+    told = (*notes, *(() if undecided(expected) else (DECIDED,)))
+    return Check(target, path, len(examples), examples.source, difference, tolerance, told)

@@ -16,7 +16,7 @@ from medseg.errors import MedsegError
 from medseg.export import EXPORTERS
 from medseg.export._monai import answers_of_monai
 from medseg.export._network import answers, said_of, trained
-from medseg.export.check import Check, compare
+from medseg.export.check import DECIDED, Check, compare, undecided
 from medseg.export.examples import read_examples
 from medseg.export.torchscript import write_torchscript
 
@@ -90,6 +90,8 @@ def check_package(
         (compare(expected, logits) for logits in given), key=lambda difference: difference.probabilities
     )
     notes = ["loaded by 'medseg bundle import' and by monai.bundle.load" + (" (twice)" if script else "")]
+    if not undecided(expected):
+        notes.append(DECIDED)
     if inspection.to_trust:
         notes.append(
             f"{len(inspection.to_trust)} part(s) are not of this medseg's template, so that import asks for --trust"

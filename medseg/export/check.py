@@ -10,6 +10,9 @@ import numpy as np
 
 from medseg.errors import MedsegError
 
+#: told where the images cannot show whether two networks are the same
+DECIDED = "every probability is 0 or 1 on these images, which shows little; give others with --inputs"
+
 
 class Mismatch(MedsegError):
     """What was written answers otherwise than PyTorch."""
@@ -108,6 +111,12 @@ def compare(expected: np.ndarray, given: np.ndarray, threshold: float = 0.5) -> 
         float((masks(ours, threshold) != masks(theirs, threshold)).mean()),
         float(np.abs(expected.astype(np.float64) - given).max(initial=0)),
     )
+
+
+def undecided(logits: np.ndarray) -> bool:
+    """Whether some probability of these logits is neither 0 nor 1, so that comparing them can tell networks apart."""
+    told = probabilities(logits.astype(np.float64))
+    return bool(((told > 1e-3) & (told < 1 - 1e-3)).any())
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -125,19 +125,35 @@ def write_onnx(
 
 
 def onnx_runner(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function that runs a written file under ONNX Runtime on the CPU, images in, logits out."""
+    """A function that runs a written file under ONNX Runtime on the CPU, images in, logits out.
+
+    Raises:
+        MedsegError: ONNX Runtime cannot load the file, or later, run it.
+    """
     import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    with _told():
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(images: torch.Tensor) -> torch.Tensor:
-        (logits,) = session.run(["pred"], {"image": images.numpy()})
+        with _told():
+            (logits,) = session.run(["pred"], {"image": images.numpy()})
         return torch.from_numpy(logits)
 
     return run
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """ONNX Runtime's errors, which have no common kind, as one of medseg's."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MedsegError(f"onnx: ONNX Runtime cannot run the written network ({reason})") from error
 
 
 def _demand_batches(run: Callable[[torch.Tensor], torch.Tensor], recipe: Recipe) -> None:

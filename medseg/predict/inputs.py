@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.data.address import NIFTI_SUFFIXES, RASTER_SUFFIXES, holds_image, natural_key, suffix
+from medseg.data.faults import FileFault
+from medseg.errors import MedsegError
 from medseg.predict.names import named_apart
 from medseg.predict.spacing import Spacing, dicom_spacing, nifti_spacing
 from medseg.transforms.picture import Picture
+
+#: files by which folders of predictions and of explanations are known
+OUTPUTS = ("predict.json", "explanations.csv")
+#: how slices of an item are named: by ``medseg predict`` in a folder, by ``medseg explain`` beside the others
+SLICE = re.compile(r"(.+)_(?:slices/)?(\d{4,})")
 
 
 @dataclass(frozen=True)
@@ -95,9 +103,9 @@ def find_items(
 ) -> tuple[list[Item], list[Problem]]:
     """The items of files and of folders with all that lies below them, in the order given.
 
-    In folders, files that hold no image are passed over, hidden files and DICOM segmentations too. DICOM files of one
-    series whose places form a volume are one item; where a slice is missing, two share a place, or sizes differ,
-    each file is an item of its own, and its note says why.
+    In folders, files that hold no image are passed over, hidden files, DICOM segmentations and folders of earlier
+    outputs too. DICOM files of one series whose places form a volume are one item; where a slice is missing, two share
+    a place, or sizes differ, each file is an item of its own, and its note says why.
 
     Args:
         paths: files and folders.
@@ -106,6 +114,9 @@ def find_items(
 
     Returns:
         the items, and the paths that are none.
+
+    Raises:
+        MedsegError: ``without`` is itself one of the folders.
     """
     problems: list[Problem] = []
     found: dict[
@@ -113,7 +124,11 @@ def find_items(
     ] = {}  # resolved -> the file as found, and the folder that it is named from
     for path in paths:
         try:
-            files, fault = _files(path, without)
+            if without is not None and path.is_dir() and path.resolve() == without.resolve():
+                raise MedsegError(
+                    f"{path}: is an input and the folder of the outputs, which would become inputs; give another"
+                )
+            files, fault = _files(path, without, problems)
         except OSError as error:
             files, fault = (
                 [],
@@ -122,13 +137,37 @@ def find_items(
         if fault:
             problems.append(Problem(path, fault))
         for file in files:
-            found.setdefault(file.resolve(), (file, path if path.is_dir() else path.parent))
+            # two links to one file are two images, as in folders that keep equal files once
+            found.setdefault(
+                file.parent.resolve() / file.name, (file, path if path.is_dir() else path.parent)
+            )
     tops = dict(found.values())
     groups = _grouped(list(tops), series)
     names = named_apart([(tops[files[0]], files[0], len(files) > 1) for files, _, _ in groups])
-    return [
-        Item(n, files, kind, note) for n, (files, kind, note) in zip(names, groups, strict=True)
-    ], problems
+    items = [Item(n, files, kind, note) for n, (files, kind, note) in zip(names, groups, strict=True)]
+    return _apart_from_slices(items), problems
+
+
+def _apart_from_slices(items: Sequence[Item]) -> list[Item]:
+    """Items of which none has the name of a slice of another: ``v_0003`` beside a volume ``v`` is ``v_0003~2``."""
+    named = {item.name.casefold(): item for item in items}
+    return [replace(item, name=_free(item.name, named)) if _is_slice(item, named) else item for item in items]
+
+
+def _is_slice(item: Item, named: Mapping[str, Item]) -> bool:
+    match = SLICE.fullmatch(item.name.casefold())
+    whole = named.get(match[1]) if match else None
+    try:
+        return match is not None and whole is not None and 1 < whole.frames() > int(match[2])
+    except (FileFault, OSError):
+        return False
+
+
+def _free(name: str, named: Mapping[str, Item]) -> str:
+    number = 2
+    while f"{name}~{number}".casefold() in named:
+        number += 1
+    return f"{name}~{number}"
 
 
 def kind_of(path: Path) -> str:
@@ -143,10 +182,11 @@ def kind_of(path: Path) -> str:
     return "dicom" if ending or is_dicom(path) else ""
 
 
-def _files(path: Path, without: Path | None) -> tuple[list[Path], str]:
-    """The image files that an input stands for, or what is wrong with it."""
+def _files(path: Path, without: Path | None, problems: list[Problem]) -> tuple[list[Path], str]:
+    """The image files that an input stands for, or what is wrong with it; sub-folders that are closed are noted."""
     if path.is_dir():
-        files = [file for file in _below(path, without) if holds_image(file) and not _is_no_image(file)]
+        below = _below(path, without, problems)
+        files = [file for file in below if holds_image(file) and not _is_no_image(file)]
         return files, "" if files else "holds no image; give a folder of images or DICOM files"
     if not path.is_file():
         return [], "no such file or folder; correct the path"
@@ -156,15 +196,23 @@ def _files(path: Path, without: Path | None) -> tuple[list[Path], str]:
     return ([], f"{reason}; give a DICOM image") if reason else ([path], "")
 
 
-def _below(folder: Path, without: Path | None) -> Iterator[Path]:
+def _below(folder: Path, without: Path | None, problems: list[Problem]) -> Iterator[Path]:
     """Files in natural order, those of a folder before those of its sub-folders; links to folders are not followed."""
     hidden = None if without is None else without.resolve()
     entries = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
     entries = [entry for entry in entries if not entry.name.startswith(".")]
     yield from (entry for entry in entries if entry.is_file())
     for entry in entries:
-        if entry.is_dir() and not entry.is_symlink() and entry.resolve() != hidden:
-            yield from _below(entry, without)
+        if not entry.is_dir() or entry.is_symlink() or entry.resolve() == hidden:
+            continue
+        try:
+            if not any((entry / name).is_file() for name in OUTPUTS):
+                yield from _below(entry, without, problems)
+        except OSError as error:
+            reason = (
+                f"cannot be read ({error.strerror or error}); give it the right to be read, or leave it out"
+            )
+            problems.append(Problem(entry, reason))
 
 
 def _is_no_image(path: Path) -> str:

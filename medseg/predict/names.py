@@ -9,6 +9,17 @@ from pathlib import Path
 from medseg.data.address import stem
 
 
+def plain(words: str) -> str:
+    """Text that every file and console takes: bytes of a file name that are no UTF-8 are written as ``\\udcff``."""
+    return words.encode("utf-8", "backslashreplace").decode()
+
+
+def shown(path: Path) -> str:
+    """A path for a table; one that begins as a formula does in spreadsheets is given as ``./=a.png``."""
+    words = plain(str(path))
+    return f"./{words}" if words.startswith(("=", "+", "-", "@")) else words
+
+
 def named_apart(files: Sequence[tuple[Path, Path, bool]]) -> list[str]:
     """A name for each file: its path below the folder given, without the ending; longer only where two are equal.
 
@@ -37,7 +48,7 @@ def _choices(top: Path, file: Path, several: bool) -> list[str]:
     else:
         names = [(folder / stem(file.name)).as_posix(), (folder / file.name).as_posix()]
     given = top.resolve().name
-    return [*names, *(f"{given}/{name}" for name in names)]
+    return [plain(name) for name in (*names, *(f"{given}/{name}" for name in names))]
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

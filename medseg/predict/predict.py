@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from medseg import __version__
-from medseg.bundle.network import weights_of
+from medseg.bundle.network import read_labels, weights_of
 from medseg.bundle.open import Bundle
 from medseg.data.faults import FileFault
 from medseg.errors import MedsegError
 from medseg.predict.inputs import Item, Problem, find_items
 from medseg.predict.masks import KINDS, write_masks, write_probabilities
 from medseg.predict.measures import measure
+from medseg.predict.names import shown
 from medseg.predict.overlay import write_picture
 from medseg.predict.prediction import Prediction
 from medseg.predict.predictor import Predictor, Settings
@@ -96,14 +97,17 @@ def predict(
         a row of ``medseg.predict.record.COLUMNS`` per label of each image, slice or frame, and per failure.
 
     Raises:
-        MedsegError: the bundle cannot predict, or ``out`` holds predictions that were made otherwise.
+        MedsegError: the bundle cannot predict, ``out`` is an input, or holds predictions that were made otherwise.
     """
     settings, options = settings or Settings(), options or Options()
+    repeats = list(dict.fromkeys(repeats))  # one that is given twice counts once
     record = Record(out, _run(bundle, inputs, settings, repeats, options), options.overwrite)
     items, problems = find_items(inputs, options.series, without=out)
     session = Session(Predictor.of(bundle, settings, repeats), bundle, out, options, record, progress)
     try:
         try:
+            if options.overwrite:
+                record.forget()
             session.predict(items)
             session.refuse(problems)
         finally:
@@ -121,6 +125,8 @@ def _run(
     return {
         "medseg": __version__,
         "bundle": bundle.name,
+        "version": bundle.metadata.get("version"),
+        "labels": [[label.name, label.code] for label in read_labels(bundle)],
         "weights": [file_hash(path) for path in weights],
         "config": file_hash(bundle.config("inference")),
         "repeats": list(repeats),
@@ -220,7 +226,7 @@ class Session:
     def _rows(self, item: Item, frame: int, prediction: Prediction) -> list[Row]:
         spacing, reason = _spacing(item, frame)
         said = {
-            "file": str(item.place(frame)[0]),
+            "file": shown(item.place(frame)[0]),
             "frame": frame,
             "outcome": "predicted",
             "reason": "; ".join(filter(None, (item.note, reason))),
@@ -275,7 +281,7 @@ class Session:
 
 
 def _failure(path: Path, reason: str) -> Row:
-    return {"file": str(path), "outcome": "failed", "reason": reason}
+    return {"file": shown(path), "outcome": "failed", "reason": reason}
 
 
 def _spacing(item: Item, frame: int) -> tuple[Spacing | None, str]:

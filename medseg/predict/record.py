@@ -12,6 +12,7 @@ from typing import Any
 from medseg.errors import MedsegError
 from medseg.predict.inputs import Item
 from medseg.predict.measures import MEASURES
+from medseg.predict.names import plain
 from medseg.results import atomic_write
 
 FILE, TABLE = "predict.json", "predictions.csv"
@@ -56,7 +57,7 @@ class Record:
     def done(self, item: Item, rows: Sequence[Row], outputs: Sequence[Path]) -> None:
         """Note an item whose outputs are written."""
         names = [path.relative_to(self.folder).as_posix() for path in outputs]
-        self._note(item.name, {"stamp": stamp(item), "outputs": names, "rows": list(rows)})
+        self._note(item.name, {"stamp": stamp(item), "outputs": names, "rows": rows})
 
     def failed(self, name: str, row: Row) -> None:
         """Note an input that failed; the same command will try it again."""
@@ -66,6 +67,10 @@ class Record:
         """All rows so far: of the items as ``order`` names them, then of other inputs."""
         names = dict.fromkeys([*(name for name in self.order if name in self._items), *self._items])
         return [row for name in names for row in self._items[name]["rows"]]
+
+    def forget(self) -> None:
+        """Forget what is there, before any of it is replaced."""
+        (self.folder / FILE).unlink(missing_ok=True)
 
     def write(self) -> None:
         """Write the table, then the record."""
@@ -82,7 +87,11 @@ class Record:
         self._due = now + max(EVERY, PATIENCE * (now - started))
 
     def _note(self, name: str, entry: dict[str, Any]) -> None:
-        self._items[name] = entry
+        rows = [
+            {key: plain(value) if isinstance(value, str) else value for key, value in row.items()}
+            for row in entry["rows"]
+        ]
+        self._items[name] = {**entry, "rows": rows}
         if time.monotonic() >= self._due:
             self.write()
 
@@ -107,8 +116,8 @@ class Record:
 
 
 def stamp(item: Item) -> str:
-    """A hash that changes with the files of an item: their names, sizes and times."""
-    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in item.files]
+    """A hash that changes with the files of an item: their places, sizes and times."""
+    facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in item.files]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

@@ -289,7 +289,13 @@ def test_missing_files_and_copies_that_say_something_else(trained: Bundle, tmp_p
         ("a: &x [1]\nb: [*x, *x]", "anchors and aliases are not taken"),
         ("a: 1\na: 2", "the key 'a' is there twice"),
         ("a: {b: 1, b: 2}", "the key 'b' is there twice"),
-        ("a: !!python/object/apply:os.system ['touch x']", "could not determine a constructor"),
+        ("a: !!python/object/apply:os.system ['touch x']", "the tag '.*os.system' is not taken"),
+        ("a: !!pairs [b: {_target_: os.system}]", "the tag '.*pairs' is not taken"),
+        ("a: !!set {$b}", "the tag '.*set' is not taken"),
+        ("%TAG ! tag:yaml.org,2002:\n---\na: !omap [b: 1]", "the tag '.*omap' is not taken"),
+        ("<<: {_target_: os.system}", "a key is no text"),
+        ("1: 2\n0x1: 3", "a key is no text"),
+        ("a: " + "[" * 70 + "]" * 70, "nests more than 64 deep"),
         ("a: 1\n---\nb: 2", "expected a single document"),
         ("- 1", "holds no mapping"),
         ("a: [", "not a plain config"),
@@ -309,6 +315,77 @@ def test_metadata_without_end(trained: Bundle, tmp_path: Path) -> None:
     large = lambda files: files.update({"configs/metadata.json": b" " * (2**20 + 1)})  # noqa: E731
     with pytest.raises(MedsegError, match=r"metadata.json: its 1048577 bytes are too many for a config"):
         looked_at(packed(trained, tmp_path / "b.zip", large))
+
+
+def test_a_config_of_many_keys_is_soon_read() -> None:
+    """Comparing each key with each other would take minutes for a file of this size."""
+    many = json.dumps({str(number): 0 for number in range(60_000)}).encode()
+    assert len(parse(many, "configs/metadata.json")) == 60_000
+
+
+def test_torchscript_is_told_and_stays_behind(trained: Bundle, tmp_path: Path) -> None:
+    path = packed(
+        trained, tmp_path / "a.zip", lambda files: files.update({"models/model.ts": b"whatever it does"})
+    )
+    (script,) = looked_at(path).foreign
+    assert (script.file, script.kind, script.whose) == ("models/model.ts", "script", "foreign")
+    for trust in (False, True):
+        taken, _ = admit(path, tmp_path / f"bundles{trust}", trust=trust)
+        assert [p.name for p in (taken.root / "models").iterdir()] == ["model.pt"]
+
+
+ODD = {
+    "no mapping": ("configs/metadata.json", {"medseg": 3.5}, None),
+    "labels": ("configs/metadata.json", {"medseg": {"labels": [1]}}, "medseg::labels is no list"),
+    "a code": (
+        "configs/metadata.json",
+        {"medseg": {"labels": [{"name": "a", "code": ["1"]}]}},
+        "each with a code of three texts",
+    ),
+    "other labels": (
+        "configs/metadata.json",
+        {"medseg": {"labels": [{"name": "a"}, {"name": "b"}]}},
+        r"names 2 label\(s\), and its network answers 1 channel",
+    ),
+    "image": (
+        "configs/metadata.json",
+        {"network_data_format": {"inputs": {"image": "x"}, "outputs": {}}},
+        "network_data_format",
+    ),
+}
+
+
+@pytest.mark.parametrize("part", ODD)
+def test_metadata_of_the_wrong_kind(part: str, trained: Bundle, tmp_path: Path) -> None:
+    file, change, reason = ODD[part]
+
+    def odd(files: dict[str, bytes]) -> None:
+        files[file] = json.dumps({**json.loads(files[file]), **change}).encode()
+
+    path = packed(trained, tmp_path / "a.zip", odd)
+    if reason is None:
+        assert admit(path, tmp_path / "bundles")[0].name == trained.name
+        return
+    with pytest.raises(MedsegError, match=reason):
+        admit(path, tmp_path / "bundles")
+
+
+def test_a_number_without_end_is_refused(trained: Bundle, tmp_path: Path) -> None:
+    path = packed(
+        trained, tmp_path / "a.zip", edited("configs/inference.yaml", "channels: 1", "channels: .inf")
+    )
+    with pytest.raises(MedsegError, match="a knob is of the wrong kind"):
+        admit(path, tmp_path / "bundles")
+
+
+def test_weights_too_large_for_the_network(trained: Bundle, tmp_path: Path) -> None:
+    """Numbers that are finite in the file's own type, and not in the network's."""
+    path = trained.root / "models" / "model.pt"
+    state = {name: value.double() for name, value in torch.load(path, weights_only=True).items()}
+    next(iter(state.values())).fill_(1e300)
+    torch.save(state, path)
+    with pytest.raises(MedsegError, match="holds values that are not finite"):
+        build_network(read_recipe(trained), path)
 
 
 def test_json_with_a_key_twice() -> None:

@@ -165,6 +165,20 @@ def test_folders_hold_plain_files_alone(tmp_path: Path) -> None:
     assert "is a link or a device" in refused(folder)
 
 
+def test_files_of_a_folder_with_names_that_are_not_safe(tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    folder.mkdir()
+    (folder / "x\x1b[2J.py").write_text("")
+    assert "holds control characters" in refused(folder)
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_ways_of_packing_that_zips_seldom_have(tmp_path: Path, way: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", way) as archive:
+        archive.writestr("b/x", b"A" * 99)
+    assert "is packed in a way" in refused(tmp_path / "a.zip")
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(MedsegError, match="no such file or folder"), opened(tmp_path / "none.zip"):
         pass

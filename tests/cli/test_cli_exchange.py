@@ -113,7 +113,7 @@ def test_foreign_parts_are_listed_and_taken_on_trust(trained: Bundle, without_mo
     told = call("inspect", "a.zip", "--format", "json")
     assert told.exit_code == 0 and "hello" in told.output
     taken = call("import", "a.zip", "--bundles", "others", "--trust")
-    assert taken.exit_code == 0 and "2 part(s) are not of medseg's template" in taken.stderr
+    assert taken.exit_code == 0 and "1 part(s) are not of medseg's template" in taken.stderr
 
 
 def test_inspect_tells_all_in_json(trained: Bundle) -> None:
@@ -135,6 +135,18 @@ def test_inspect_tells_people(trained: Bundle) -> None:
     (trained.root / "models" / "model.pt").write_bytes(b"broken")
     broken = call("inspect", NAME)
     assert broken.exit_code == 1 and "cannot be read as plain tensors" in broken.output
+
+
+def test_what_a_terminal_would_obey_or_hide_is_spelt_out(trained: Bundle) -> None:
+    """A foreign part must not clear the screen, conceal itself or change the direction of the text."""
+    path = trained.config("inference")
+    path.write_text(path.read_text() + '"\\e[2Kown\\u202e": "$\\e[8m1 \\\\[/x]"\n')
+    for fmt in ("table", "md"):
+        told = call("inspect", NAME, "--format", fmt).output
+        assert "\x1b" not in told and "\u202e" not in told
+        assert "\\x1b[2Kown\\u202e" in told and "$\\x1b[8m1 \\[/x]" in told
+    refused = call("import", str(trained.root), "--bundles", "others", "--trust")
+    assert "\x1b" not in refused.output + refused.stderr
 
 
 def test_inspect_of_nothing(workspace: Path) -> None:

@@ -15,7 +15,7 @@ from medseg.bundle.network import read_recipe
 from medseg.bundle.open import Bundle
 from medseg.errors import MedsegError
 from medseg.explain.cases import COLUMNS, explain_all
-from medseg.explain.explainer import Explainer, Question
+from medseg.explain.explainer import Explainer, Explanation, Question
 from medseg.explain.regions import Region
 from medseg.predict.predictor import Predictor
 from medseg.transforms.picture import Picture
@@ -155,6 +155,21 @@ def test_frames_of_a_file_have_maps_of_their_own(learnt: Bundle, question: Quest
     assert [(row["frame"], row["map"]) for row in rows] == [(0, "v_0000.npy"), (1, "v_0001.npy")]
     assert [row["outcome"] for row in rows] == ["explained"] * 2
     assert all((tmp_path / "out" / "overlays" / f"v_000{frame}.png").is_file() for frame in (0, 1))
+
+
+def test_a_failure_of_any_kind_is_a_row(
+    learnt: Bundle, folder: Path, question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as torch's own error where the computer has too little memory."""
+
+    def fail(self: Explainer, picture: Picture, name: str = "") -> Explanation:
+        raise RuntimeError("not enough memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(Explainer, "__call__", fail)
+    rows = explain_all(Explainer.of(learnt, question), [folder / "disc.png"], tmp_path / "out")
+    assert [(row["outcome"], row["reason"]) for row in rows] == [
+        ("failed", "RuntimeError: not enough memory: you tried to allocate 9 bytes")
+    ]
 
 
 def test_table_is_written_when_the_work_is_broken_off(

@@ -119,12 +119,25 @@ def test_local_weights_keep_their_name_alone(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("configs/train.yaml", "\nown: /mnt/scans/ward7\n"), ("docs/README.md", "\nfrom /home/jane/scans\n")],
+    [
+        ("configs/train.yaml", "\nown: /mnt/scans/ward7\n"),
+        ("configs/train.yaml", "\n# as in /home/jane/notes\n"),
+        ("docs/README.md", "\nfrom /home/jane/scans\n"),
+    ],
 )
 def test_other_local_paths_are_refused(bundle: Bundle, name: str, text: str) -> None:
     path = bundle.root / name
     path.write_text(path.read_text() + text)
     with pytest.raises(MedsegError, match=f"{name}.* the local path '/.*(ward7|jane)"):
+        files_of(bundle)
+
+
+@pytest.mark.parametrize("address", ["sqlite:////data/ward7.db", "https://jane:secret@ward7.example.org/"])
+def test_addresses_of_ones_own_are_refused(bundle: Bundle, address: str) -> None:
+    path = bundle.config("train")
+    assert "sqlite:///mlruns/mlflow.db" in path.read_text()
+    path.write_text(path.read_text().replace("sqlite:///mlruns/mlflow.db", address))
+    with pytest.raises(MedsegError, match=r"configs/train.yaml: tracking_uri holds the local path"):
         files_of(bundle)
 
 
@@ -135,4 +148,4 @@ def test_a_changed_bundle_is_exported_and_said_to_need_trust(
     path = bundle.config("inference")
     path.write_text(path.read_text().replace("batch_size: 1}", "batch_size: 2}"))
     check = export("zip", bundle, tmp_path / "a.zip")
-    assert "2 part(s) are not of this medseg's template" in check.notes[-1]  # in YAML and JSON
+    assert "1 part(s) are not of this medseg's template" in check.notes[-1]

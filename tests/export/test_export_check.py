@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from medseg.errors import MedsegError
-from medseg.export.check import Check, Difference, Mismatch, compare, masks, probabilities
+from medseg.export.check import Check, Difference, Mismatch, compare, masks, probabilities, undecided
 
 
 def test_difference_by_hand() -> None:
@@ -22,6 +22,14 @@ def test_difference_by_hand() -> None:
     assert difference.logits == pytest.approx(100)
     assert difference.pixels == 0.25  # of 0.5 and 0.75 both are lesion
     assert compare(expected[:, :, :1], given[:, :, :1]).probabilities == pytest.approx(0.25)
+
+
+def test_answers_that_tell_networks_apart() -> None:
+    """Two networks whose logits are thousands apart agree where both are sure."""
+    sure, other = np.full((1, 1, 2, 2), 1e3, np.float32), np.full((1, 1, 2, 2), 9e3, np.float32)
+    assert compare(sure, other).probabilities == 0 and not undecided(sure)
+    sure[0, 0, 1, 1] = 3
+    assert undecided(sure) and undecided(-sure)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from medseg.data.nifti import read_slice
 from medseg.errors import MedsegError
@@ -67,6 +69,19 @@ def test_only_better_weights_are_kept(scores: list[float], kept: float | None, t
 
 def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
     assert trained_with([], tmp_path, images=0) == 3.0
+
+
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_text("served")
+    network = torch.nn.Linear(1, 1)
+    trainer = Engine(lambda engine, batch: network.weight.data.fill_(float("nan")) and None)
+    KeepBest(
+        network, Validator([], 0), "val_dice", str(tmp_path / "model.pt"), str(tmp_path / "r.json")
+    ).attach(trainer)
+    with pytest.raises(MedsegError, match="weights that are not finite; train with a lower learning_rate"):
+        trainer.run([0], max_epochs=1)
+    assert (tmp_path / "model.pt").read_text() == "served"
+    assert not (tmp_path / "r.json").exists()
 
 
 @pytest.fixture
@@ -128,6 +143,17 @@ def test_the_ending_that_a_request_names_is_kept(tmp_path: Path) -> None:
 def test_an_array_instead_of_a_file_is_refused() -> None:
     with pytest.raises(MedsegError, match="'image' is no path of a file"):
         ReadSlicesd("image", 1, [], {}, (8, 6))({"image": np.zeros((8, 6))})
+
+
+def test_the_working_directory_is_not_taken_for_an_unknown_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = get_testdata_file("CT_small.dcm", download=False)
+    shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert len(read_slices(".", 1)[0]) == 1
+    with pytest.raises(MedsegError, match="there is no image of this name"):
+        ReadSlicesd("image", 1, [], {}, (8, 6))({"image": ""})
 
 
 def test_one_bad_pair_is_left_out_and_all_bad_are_an_error(

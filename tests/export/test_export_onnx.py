@@ -71,6 +71,26 @@ def test_older_exporter_gives_the_same(made: Bundle, reference: torch.nn.Module,
     assert str(Path(__file__).parents[2]).encode() not in path.read_bytes()
 
 
+def test_a_file_that_onnx_runtime_cannot_run_falls_back_too(
+    made: Bundle, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = exporting.write_onnx
+
+    def broken(network: object, recipe: object, path: Path, metadata: object, exporter: str = "auto") -> str:
+        if exporter == "traced":
+            return real(network, recipe, path, metadata, exporter)
+        path.write_bytes(b"no graph")
+        return exporter
+
+    monkeypatch.setattr(exporting, "write_onnx", broken)
+    monkeypatch.setattr(exporting, "_exporters", lambda exporter: ("dynamo", "traced"))
+    check = export("onnx", made, tmp_path / "a.onnx", images)
+    assert check.notes[0] == "traced; opset 17"
+    monkeypatch.setattr(exporting, "_exporters", lambda exporter: ("dynamo",))
+    with pytest.raises(MedsegError, match="ONNX Runtime cannot run the written network"):
+        export("onnx", made, tmp_path / "b.onnx", images)
+
+
 def test_falls_back_to_the_older_exporter_and_names_both_faults(
     made: Bundle, reference: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -51,12 +52,13 @@ def test_an_environment_is_made_once_and_again_if_that_was_broken_off(python: Pa
     calls, env = tmp_path / "calls", tmp_path / "env"
     (tmp_path / "broken").touch()
     assert run("--env", env, "--prepare", python=python).returncode != 0
-    assert not list(env.glob(".medseg-*"))
+    assert [path.name for path in env.glob(".medseg-*")] == [".medseg-unfinished"]
     (env / "half").touch()
     (tmp_path / "broken").unlink()
     done = run("--env", env, "--prepare", python=python)
     assert done.returncode == 0, done.stderr
-    assert len(list(env.glob(".medseg-*"))) == 1
+    [stamp] = env.glob(".medseg-*")
+    assert stamp.name != ".medseg-unfinished"
     assert not (env / "half").exists()
     assert "monailabel==0.8.5" in calls.read_text()
     assert "torch===2.13.0" in calls.read_text()
@@ -65,12 +67,33 @@ def test_an_environment_is_made_once_and_again_if_that_was_broken_off(python: Pa
     assert calls.read_text() == before
 
 
+def test_a_folder_of_other_things_is_not_removed(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").touch()
+    done = run("--env", tmp_path / "home", "--prepare", python=python)
+    assert done.returncode == 1
+    assert "home holds something else; name an empty or a new folder with --env" in done.stderr
+    assert (tmp_path / "home" / "thesis.tex").exists()
+    assert not (tmp_path / "calls").read_text()
+
+
 def test_what_is_no_app_is_refused(python: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     done = run("--env", tmp_path / "env", tmp_path / "bundle", tmp_path / "images", python=python)
     assert done.returncode == 1
     assert "is no exported app: medseg bundle export NAME --to monailabel" in done.stderr
     assert not (tmp_path / "images").exists()
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "app" / "model" / "one").mkdir(parents=True)
+    (tmp_path / "app" / "main.py").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("--env", tmp_path / "env", "--port", port, tmp_path / "app", tmp_path / "i", python=python)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"port {port} is in use; name another with --port\n")
+    assert "monailabel.main" not in (tmp_path / "calls").read_text()
 
 
 def test_the_server_is_started_offline_on_this_machine_alone(python: Path, tmp_path: Path) -> None:

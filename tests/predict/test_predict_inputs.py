@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nibabel
@@ -10,8 +11,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from medseg.data.faults import FileFault
+from medseg.errors import MedsegError
 from medseg.predict.inputs import Item, find_items
-from medseg.predict.names import named_apart
+from medseg.predict.names import named_apart, shown
 
 
 def names(*paths: Path, **options) -> list[str]:
@@ -51,6 +53,68 @@ def test_numbered_names_clash_with_no_other():
 def test_a_file_given_twice_is_one_item(tmp_path: Path, files):
     file = files.png(tmp_path / "a.png")
     assert names(file, tmp_path, file) == ["a"]
+
+
+def test_links_to_one_file_are_images_of_their_own(tmp_path: Path, files):
+    """As git-annex and caches keep equal images once."""
+    file = files.png(tmp_path / "store" / "x.png")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).symlink_to(file)
+    (tmp_path / "again").symlink_to(folder)
+    assert names(folder, tmp_path / "again") == ["a", "b"]
+
+
+def test_names_of_slices_are_taken_by_no_other(tmp_path: Path, files):
+    """``v_0001`` and ``v_slices/0001.png`` are slices of ``v``, which has three; ``v_0003`` is none."""
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 3), np.uint8), np.eye(4)), tmp_path / "v.nii.gz")
+    for name in ("v_0001.png", "v_0003.png", "v_slices/0001.png", "w.png", "w_0001.png"):
+        files.png(tmp_path / name)
+    assert names(tmp_path) == ["v", "v_0001~2", "v_0003", "w", "w_0001", "v_slices/0001~2"]
+
+
+def test_a_name_that_is_no_utf_8_is_escaped(tmp_path: Path, files):
+    files.png(tmp_path / "in" / "a.png").rename(tmp_path / "in" / os.fsdecode(b"a\xff.png"))
+    assert names(tmp_path / "in") == ["a\\udcff"]
+
+
+def test_a_path_is_no_formula():
+    assert [shown(Path(words)) for words in ("=1+1.png", "-a.png", "in/=a.png")] == [
+        "./=1+1.png",
+        "./-a.png",
+        "in/=a.png",
+    ]
+
+
+def test_a_folder_that_cannot_be_read_does_not_take_the_others_down(tmp_path: Path, files, monkeypatch):
+    for name in ("a.png", "closed/b.png", "open/c.png"):
+        files.png(tmp_path / "in" / name)
+    listed = Path.iterdir
+
+    def iterdir(folder: Path):
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found, problems = find_items([tmp_path / "in"])
+    assert [item.name for item in found] == ["a", "open/c"]
+    assert [(one.path.name, one.reason[:36]) for one in problems] == [
+        ("closed", "cannot be read (Permission denied); ")
+    ]
+
+
+def test_a_path_that_no_disk_takes_is_told(tmp_path: Path):
+    found, (problem,) = find_items([tmp_path / ("n" * 300)], without=tmp_path / "out")
+    assert not found
+    assert problem.reason.startswith("cannot be read (File name too long)")
+
+
+def test_the_folder_of_the_outputs_is_no_input(tmp_path: Path, files):
+    files.png(tmp_path / "a.png")
+    with pytest.raises(MedsegError, match="an input and the folder of the outputs"):
+        find_items([tmp_path], without=tmp_path / "sub" / "..")
 
 
 def test_what_is_no_image_is_passed_over_in_folders_and_told_of_files(tmp_path: Path, files):
@@ -207,6 +271,15 @@ def test_spacing_of_a_volume_is_by_its_affine_as_slices_are_shown(tmp_path: Path
     assert item.read(0, 1).values.shape == (1, 7, 5)
     # rows lie along the third axis, columns along the first
     assert item.spacing(0) == (4.0, 2.0, "volume")
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1000), ("mm", 1), ("micron", 0.001), ("unknown", 1)])
+def test_spacing_of_a_volume_is_in_mm_whatever_its_unit(tmp_path: Path, unit, factor):
+    image = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.uint8), np.diag([2.0, 3, 4, 1]))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "v.nii.gz")
+    found = Item("v", (tmp_path / "v.nii.gz",), "nifti").spacing(0)
+    assert found[:2] == pytest.approx((3 * factor, 2 * factor))
 
 
 def test_an_ordinary_image_knows_no_spacing(tmp_path: Path, files):

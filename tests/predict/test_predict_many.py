@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -270,6 +271,11 @@ def test_predictions_made_otherwise_are_not_mixed(bundle: Bundle, tmp_path: Path
         predict(bundle, [file], out, Settings("cpu", threshold=0.4))
     with pytest.raises(MedsegError, match="made otherwise .inputs"):
         predict(bundle, [tmp_path], out, CPU)
+    again = json.loads((metadata := bundle.root / "configs" / "metadata.json").read_text())
+    metadata.write_text(json.dumps({**again, "medseg": {**again["medseg"], "labels": [{"name": "tool"}]}}))
+    with pytest.raises(MedsegError, match="made otherwise .labels"):
+        predict(Bundle(bundle.root), [file], out, CPU)
+    metadata.write_text(json.dumps(again))
     # how fast it goes does not matter
     predict(bundle, [file], out, Settings("cpu", batch_size=1))
     state = torch.load(bundle.root / "models" / "model.pt", weights_only=True)
@@ -285,6 +291,45 @@ def test_a_broken_record_is_told(bundle: Bundle, tmp_path: Path, files):
     (tmp_path / "out" / "predict.json").write_text("{")
     with pytest.raises(MedsegError, match="not a record of predictions"):
         predict(bundle, [files.png(tmp_path / "a.png")], tmp_path / "out", CPU)
+
+
+def test_a_folder_of_another_run_is_no_input(bundle: Bundle, tmp_path: Path, files):
+    files.png(tmp_path / "in" / "a.png")
+    for name in ("first", "second"):
+        rows = predict(bundle, [tmp_path / "in"], tmp_path / "in" / name, CPU)
+        assert [row["mask"] for row in rows] == ["masks/a.png"]
+
+
+def test_names_that_are_long_or_no_utf_8_are_written(bundle: Bundle, tmp_path: Path, files):
+    """The most that disks take are 255 bytes."""
+    file = os.fsencode(files.png(tmp_path / "in" / f"{'x' * 251}.png"))
+    os.link(file, file.replace(b"x" * 251, b"a\xff"))
+    rows = predict(bundle, [tmp_path / "in"], tmp_path / "out", CPU)
+    assert [row["outcome"] for row in rows] == ["predicted", "predicted"]
+    assert [row["file"] for row in table(tmp_path / "out")] == [
+        str(tmp_path / "in" / "a\\udcff.png"),
+        os.fsdecode(file),
+    ]
+    assert all((tmp_path / "out" / row["mask"]).is_file() for row in rows)
+
+
+def test_another_folder_of_the_same_name_is_not_taken_for_done(
+    bundle: Bundle, tmp_path: Path, files, monkeypatch
+):
+    """Files of equal name, size and time, as unpacked ones may be, from where the command is given again."""
+    for number, folder in enumerate(("one", "two")):
+        file = files.png(tmp_path / folder / "in" / "a.png", number)
+        Image.open(file).save(file.with_suffix(".bmp"))
+        file.unlink()
+        os.utime(file.with_suffix(".bmp"), (0, 0))
+    masks = []
+    for folder in ("one", "two"):
+        monkeypatch.chdir(tmp_path / folder)
+        predict(bundle, [Path("in")], tmp_path / "out", CPU)
+        masks.append((tmp_path / "out" / "masks" / "a.png").read_bytes())
+        expected_mask = expected(bundle, Path("in/a.bmp")) * 255
+        assert (np.asarray(Image.open(tmp_path / "out" / "masks" / "a.png")) == expected_mask).all()
+    assert masks[0] != masks[1]
 
 
 def test_outputs_within_the_input_folder_are_no_inputs(bundle: Bundle, tmp_path: Path, files):

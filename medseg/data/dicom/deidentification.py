@@ -32,6 +32,11 @@ RISKY = frozenset({"BDUS", "DOC", "ES", "GM", "IVUS", "OP", "OT", "SC", "SM", "U
 CAPTURED = "1.2.840.10008.5.1.4.1.1.7"
 #: DCM code of the profile (PS3.16 CID 7050)
 PROFILE = ("113100", "DCM", "Basic Application Confidentiality Profile")
+#: what every output says anew
+SAID = (
+    "PatientName", "PatientID", "PatientIdentityRemoved", "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence", "LongitudinalTemporalInformationModified",
+)  # fmt: skip
 Progress = Callable[[int, int], None]
 
 
@@ -150,8 +155,11 @@ def deidentify(dataset: Dataset, pseudonyms: Pseudonyms) -> list[tuple[str, str,
     from pydicom.dataset import Dataset
 
     patient = pseudonyms.patient(dataset)
+    _cut_rest(dataset)
     _clear_unused_bits(dataset)
     done = clean(dataset, pseudonyms)
+    for keyword in SAID:  # what is there may be of a wrong kind
+        dataset.pop(keyword, None)
     dataset.PatientName, dataset.PatientID = patient, patient
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = PROFILE
@@ -209,6 +217,18 @@ def _meta(dataset: Dataset) -> FileMetaDataset:
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     return meta
+
+
+def _cut_rest(dataset: Dataset) -> None:
+    """Cut off what follows the pixels of an uncompressed image within their element: no viewer shows it."""
+    if dataset.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in dataset:
+        return
+    bits = int(dataset.get("NumberOfFrames") or 1)
+    for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"):
+        bits *= int(dataset.get(keyword) or 0)
+    size = -(-bits // 8)
+    if 0 < size + size % 2 < len(dataset.PixelData):
+        dataset.PixelData = dataset.PixelData[:size] + b"\0" * (size % 2)
 
 
 def _clear_unused_bits(dataset: Dataset) -> None:

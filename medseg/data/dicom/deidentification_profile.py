@@ -33,7 +33,27 @@ CODES = {
     "delete_or_empty_or_replace_UID": "X/Z/U*",
 }
 #: free text, dates and times that the table does not list
-WORDS = frozenset({"LT", "ST", "UT", "DA", "DT", "TM"})
+WORDS = frozenset({"LT", "ST", "UC", "UT", "DA", "DT", "TM"})
+#: kinds that are judged by what the dictionary says; an unlisted element of one that is written as another kind goes
+STRICT = frozenset({*WORDS, "AE", "PN", "SQ", "UI", "UR"})
+#: what names or describes a person in elements that the table does not list and whose kind is a short text
+PERSONAL = frozenset(
+    {
+        "BreedRegistrationNumber",
+        "ComponentWelderIDs",
+        "ContactDisplayName",
+        "DoseComment",
+        "FrameOfReferenceTransformationComment",
+        "HangingProtocolCreator",
+        "ItineraryID",
+        "BoardingPassID",
+        "OwnerID",
+        "PatientAlternativeCalendar",
+        "PatientBirthDateInAlternativeCalendar",
+        "PatientDeathDateInAlternativeCalendar",
+        "SubstanceAdministrationNotes",
+    }
+)
 #: value representations of text in which a retired element may name somebody
 RETIRED_TEXT = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 #: elements that name a scheme or a standard, and nobody
@@ -44,6 +64,7 @@ STANDARD = frozenset(
         "CodingSchemeURL",
         "ContextGroupExtensionCreatorUID",
         "ContextUID",
+        "LongCodeValue",
         "MappingResourceUID",
         "URNCodeValue",
     }
@@ -117,9 +138,10 @@ def action_of(tag: BaseTag, vr: str) -> str:
 
     Private elements go (PS3.15 E.3.10 keeps safe ones, which is not done), and with their data the whole of overlays
     (60xx), curves (50xx) and padding. So does what no dictionary knows, and retired text. Other free text, dates and
-    times are replaced, names emptied, network addresses removed.
+    times are replaced, names emptied, network addresses removed; what is written as another kind than the dictionary's,
+    which would hide it from these rules, goes.
     """
-    from pydicom.datadict import dictionary_has_tag, dictionary_is_retired, keyword_for_tag
+    from pydicom.datadict import dictionary_has_tag, dictionary_is_retired, dictionary_VR, keyword_for_tag
 
     if tag.is_private or tag.group & 0xFF00 in (0x5000, 0x6000) or tag == 0xFFFCFFFC:
         return "X"
@@ -129,7 +151,9 @@ def action_of(tag: BaseTag, vr: str) -> str:
         return "X"
     if vr in RETIRED_TEXT and dictionary_is_retired(tag):
         return "X"
-    keyword = keyword_for_tag(tag)
+    keyword, kind = keyword_for_tag(tag), dictionary_VR(tag)
+    if keyword in PERSONAL or (kind in STRICT and vr != kind):
+        return "X"
     if keyword in STANDARD:
         return ""
     if vr == "UI":

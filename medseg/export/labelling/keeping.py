@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from medseg.errors import MedsegError
+
 logger = logging.getLogger(__name__)
 
 
@@ -18,7 +20,7 @@ class KeepBest:
 
     The served weights take part, so that a training which makes the network worse changes nothing. Without labels to
     validate on, the weights of the last epoch are kept. The file is replaced in one step: a server that reads it
-    meanwhile sees the old or the new one.
+    meanwhile sees the old or the new one. Weights that are not finite are never kept.
 
     Args:
         network: that is trained.
@@ -70,7 +72,9 @@ class KeepBest:
             f"{self.metric}_before": self.scores[0] if self.scores else None,
             f"{self.metric}_by_epoch": self.scores[1:],
         }
-        self.record.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        beside = _beside(self.record)
+        beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        beside.replace(self.record)
 
     @property
     def _validates(self) -> bool:
@@ -81,6 +85,14 @@ class KeepBest:
         return float(self.validator.state.metrics[self.metric])
 
     def _save(self) -> None:
-        beside = self.path.with_name(f".{self.path.name}.new")
-        torch.save(self.network.state_dict(), beside)
+        state = self.network.state_dict()
+        if not all(torch.isfinite(values).all() for values in state.values()):
+            raise MedsegError("training made weights that are not finite; train with a lower learning_rate")
+        beside = _beside(self.path)
+        torch.save(state, beside)
         beside.replace(self.path)
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name in the same folder, from which a whole file is moved into place."""
+    return path.with_name(f".{path.name}.new")

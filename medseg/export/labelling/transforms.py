@@ -50,6 +50,10 @@ class ReadSlicesd(MapTransform):
         for key in self.key_iterator(done):
             if not isinstance(done[key], (str, Path)):
                 raise MedsegError(f"{key!r} is no path of a file; send the image as a file")
+            if not done[key]:  # what a server's store answers; as a path it would be the working directory
+                raise MedsegError(
+                    "there is no image of this name; see GET /datastore/?output=all for the names"
+                )
             pictures, place = read_slices(done[key], self.channels)
             size = pictures[0].values.shape[1:]
             ready = [torch.from_numpy(unit_range(self.steps.apply(picture)[0])) for picture in pictures]

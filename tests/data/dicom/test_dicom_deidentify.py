@@ -223,10 +223,11 @@ LISTED = sorted(
 UNLISTED = sorted(
     tag
     for tag, (vr, _, _, _, keyword) in DicomDictionary.items()
-    if vr in {"PN", "LT", "ST", "UT", "AE"}
+    if vr in {"PN", "LT", "ST", "UC", "UT", "AE"}
     and tag not in table()
     and tag >> 16 > 8
     and "CodingScheme" not in keyword
+    and keyword != "LongCodeValue"
 )
 KEPT_SEQUENCES = [
     "AnatomicRegionSequence",
@@ -266,6 +267,32 @@ def test_no_text_survives_wherever_it_stands(
     assert MARK.encode() not in stream.getvalue()
     assert MARK not in repr(done)
     assert len(getattr(ds, way[0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("keyword", "kind", "value"),
+    [
+        ("PatientBirthDateInAlternativeCalendar", "LO", MARK),
+        ("PotentialReasonsForProcedure", "UC", MARK),
+        ("ExtendedCodeMeaning", "LO", MARK),  # of the dictionary LT
+        ("RadiopharmaceuticalAdministrationEventUID", "LO", f"1.2.{MARK}"),
+        ("EquivalentCodeSequence", "OB", MARK.encode()),
+        ("DeidentificationMethodCodeSequence", "UT", MARK),
+        ("PatientName", "OB", MARK.encode()),
+    ],
+)
+def test_nothing_hides_in_what_the_table_does_not_list_or_in_a_wrong_kind(
+    make: Maker, tmp_path: Path, keyword: str, kind: str, value: Any
+) -> None:
+    path = make(np.zeros((4, 4), np.uint8), "a.dcm")
+    ds = pydicom.dcmread(path)
+    for holder in (ds, item()):
+        holder.pop(keyword, None)
+        holder.add_new(keyword_dict[keyword], kind, value)
+        ds.AnatomicRegionSequence = [holder] if holder is not ds else []
+    ds.save_as(path)
+    assert path.read_bytes().count(MARK.encode()) == 2
+    assert MARK.encode() not in run(path, tmp_path / "out")[1]
 
 
 def test_the_file_says_what_was_done(make: Maker, tmp_path: Path) -> None:
@@ -308,6 +335,18 @@ def test_overlays_and_curves_go_with_all_of_their_group(make: Maker, tmp_path: P
     new, _ = run(path, tmp_path / "out")
     assert not [element for element in new if element.tag.group & 0xFF00 in (0x5000, 0x6000)]
     np.testing.assert_array_equal(np.frombuffer(new.PixelData, "<u2"), np.arange(16))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4, 4)])
+def test_what_follows_the_pixels_goes(make: Maker, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    path = make(pixels, "a.dcm", **({"NumberOfFrames": 2} if len(shape) == 3 else {}))
+    ds = pydicom.dcmread(path)
+    ds.PixelData += f"{MARK} ".encode()
+    ds.save_as(path)
+    new, content = run(path, tmp_path / "out")
+    assert MARK.encode() not in content
+    assert (new.pixel_array == pixels).all()
 
 
 def test_pixels_stay_to_the_bit(make: Maker, tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 
 import monailabel
 import numpy as np
+import torch
 from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
@@ -69,6 +71,10 @@ class LesionApp(MONAILabelApp):
             "epistemic": Epistemic(desc="Get the image with the highest uncertainty; run /scoring first"),
         }
 
+    def init_batch_infer(self) -> BatchInferTask:
+        """Inference on many images."""
+        return Batch()
+
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> Any:
         """A mask; where an image cannot be read, an answer that says why."""
         try:
@@ -85,10 +91,26 @@ class LesionApp(MONAILabelApp):
         samples = int(self.conf.get("epistemic_simulation_size", "5"))
         task = UncertaintyTask(str(first), self.conf, load_strict=True, skip_writer=True)
         return {
-            "epistemic": EpistemicScoring(task, simulation_size=samples),
+            "epistemic": Uncertainty(task, simulation_size=samples),
             "dice": Dice(first),
             "sum": Sum(first),
         }
+
+
+class Batch(BatchInferTask):
+    """Inference on many images; one that cannot be read is named, and the others go on."""
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore, infer: Any) -> dict[str, Any]:
+        def one(request: dict[str, Any], datastore: Datastore) -> Any:
+            try:
+                return infer(request, datastore)
+            except HTTPException as error:
+                logger.warning("left out of the batch: %s", error.detail)
+                return {"error": error.detail}
+
+        # where there is no GPU, the stock task would spread the images over none
+        several = torch.cuda.device_count() > 1 and request.get("multi_gpu", True)
+        return super().__call__({**request, "multi_gpu": several}, datastore, one)
 
 
 class FineTuning(BundleTrainTask):
@@ -116,11 +138,13 @@ class FineTuning(BundleTrainTask):
             # the server shows the last lines of the log, and MONAI's own say only that something was wrong
             reason = _reason(error)
             if reason:
-                raise ValueError(reason) from None
+                raise HTTPException(status_code=422, detail=reason) from None
             raise
 
     def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list[Any]) -> None:
-        # without it the network keeps the weights that it was exported with
+        # the list outlives a training in the server's own process, and its loader with it
+        train_handlers[:] = [one for one in train_handlers if one.get("_target_") != "CheckpointLoader"]
+        # without a loader the network keeps the weights that it was exported with
         if pretrained:
             super()._load_checkpoint(model_pytorch, pretrained, train_handlers)
 
@@ -139,8 +163,24 @@ class UncertaintyTask(BundleInferTask):
 
     def _get_network(self, device: str, data: Any) -> Any:
         network = super()._get_network(device, data)
-        _own(Path(self.bundle_path), "network").with_dropout(network)
+        # once: images are scored in parallel, and setting it anew stops the dropout of another pass for a moment
+        if not hasattr(network, "draws"):
+            network.draws = _own(Path(self.bundle_path), "network").with_dropout(network)
         return network
+
+
+class Uncertainty(EpistemicScoring):
+    """Uncertainty of the unlabelled images; one that cannot be read is named, and the others are scored."""
+
+    def run_scoring(self, image_id: str, simulation_size: int, model_ts: int, datastore: Datastore) -> None:
+        """Score one image."""
+        try:
+            super().run_scoring(image_id, simulation_size, model_ts, datastore)
+        except Exception as error:
+            reason = _reason(error)
+            if not reason:
+                raise
+            logger.warning("not scored: %s", reason)
 
 
 class LabelScore(ScoringMethod):
@@ -156,14 +196,21 @@ class LabelScore(ScoringMethod):
         self.bundle = bundle
 
     def read(self, datastore: Datastore, image: str, tag: str) -> np.ndarray | None:
-        """The label of an image, ``(D, H, W)`` of 0 and 1, or nothing where it has none."""
+        """The label of an image, ``(D, H, W)`` of 0 and 1, or nothing where it has none that can be read."""
         label = datastore.get_label_by_image_id(image, tag)
         if not label:
             return None
         path, source = (
             Path(uri) for uri in (datastore.get_label_uri(label, tag), datastore.get_image_uri(image))
         )
-        return _own(self.bundle, "labels").read_label(path, 1, source) > 0
+        try:
+            return _own(self.bundle, "labels").read_label(path, 1, source) > 0
+        except Exception as error:
+            reason = _reason(error)
+            if not reason:
+                raise
+            logger.warning("not scored: %s", reason)
+            return None
 
 
 class Dice(LabelScore):
