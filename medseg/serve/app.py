@@ -34,6 +34,8 @@ STATIC = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
+#: what is told where a form has no file or cannot be read
+NO_FILE = "no file came; send one as the field 'file' of a multipart form"
 PNG = "image/png"
 TYPES = {"mask.dcm": "application/dicom", "mask.nii.gz": "application/gzip"}
 #: seconds between two looks for answers that nobody asks for any more
@@ -140,6 +142,8 @@ def _predict(service: Service) -> Callable[..., Any]:
                 form = await asyncio.wait_for(request.form(max_files=1, max_fields=0), service.limits.seconds)
             except asyncio.TimeoutError:
                 raise Refused(408, "the file took too long to arrive; send it again") from None
+            except ValueError:  # of the parser, from which older versions of Starlette do not guard
+                raise Refused(400, NO_FILE) from None
             async with _closing(form) as file:
                 told = await service.worker.run(
                     lambda check: service.predict(file, check), request.is_disconnected
@@ -156,7 +160,7 @@ async def _closing(form: Any) -> AsyncIterator[IO[bytes]]:
     try:
         file = form.get("file")
         if not isinstance(file, UploadFile):
-            raise Refused(400, "no file came; send one as the field 'file' of a multipart form")
+            raise Refused(400, NO_FILE)
         yield file.file
     finally:
         await form.close()

@@ -21,22 +21,32 @@ from medseg.data.images import FileFault, read_picture
 from medseg.errors import MedsegError
 from medseg.export import _rehearsal
 from medseg.export._closure import MANIFEST, copy_modules, demand_unchanged, needed
+from medseg.export._network import trained
 from medseg.export.delivery import export
 from medseg.export.monailabel import opencv_steps, served_name, write_app
 from medseg.predict.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
-def app(made: Bundle, images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The app of the shared bundle, which passed its own check on three images."""
+def app(made: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The app of the shared bundle as it is written; its check is a test of its own."""
     out = tmp_path_factory.mktemp("exported") / "app"
+    write_app(made, *trained(made), out)
+    return out
+
+
+def test_an_export_passes_its_own_check_on_real_images(
+    made: Bundle, images: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "app"
     # a relative path, as people give it: the check runs in another folder
     check = export("monailabel", made, Path(os.path.relpath(out)), images)
     assert (check.path.resolve(), check.inputs, check.source) == (out.resolve(), 3, "real images")
     assert check.difference.pixels == 0
     assert check.difference.probabilities < 1e-6
     assert "one epoch of training changed" in check.notes[0]
-    return out
+    assert sorted(path.name for path in out.iterdir()) == ["LICENSE", "README.md", "main.py", "model"]
+    assert not list(out.rglob("__pycache__"))
 
 
 @pytest.fixture(scope="module")
@@ -238,9 +248,7 @@ def test_dicom_is_read_under_pydicom_2_as_under_pydicom_3(served: Path, tmp_path
     assert len(agreed) >= 9
 
 
-def test_an_image_as_a_whole_file_is_checked_in_a_python_without_medseg(
-    app: Path, images: list[Path]
-) -> None:
+def test_the_check_runs_in_a_python_without_medseg() -> None:
     """The check's own process cannot import medseg: a bundle that needs it does not pass."""
     stage = Path(sys.modules["medseg.export._closure"].__file__).with_name("_stage.py")  # type: ignore[arg-type]
     code = (

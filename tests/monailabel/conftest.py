@@ -100,8 +100,7 @@ def predictor(trained: Bundle) -> Predictor:
 def app(trained: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported app; the export's own check is tested in its room."""
     out = tmp_path_factory.mktemp("exported") / "the app"
-    recipe, network = trained_network(trained, None)
-    write_app(trained, recipe, network, out)
+    write_app(trained, *trained_network(trained), out)
     return out
 
 
