@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -124,3 +125,16 @@ class Browser:
             self._process.wait(20)
             os.close(self._to)
             os.close(self._from)
+
+
+def contrast(ink: str, paper: str) -> float:
+    """The contrast of two CSS colours (WCAG 2.1), 1 to 21."""
+    one, other = sorted((luminance(ink), luminance(paper)))
+    return (other + 0.05) / (one + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of a CSS colour such as ``rgb(1, 2, 3)`` (WCAG 2.1), 0 to 1."""
+    parts = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -94,9 +94,13 @@ def _staged(
     order, answer = folder / "order.json", folder / "answer.npz"
     order.write_text(json.dumps([str(path.absolute()) for path in paths]), encoding="utf-8")
     command = [sys.executable, "-I", "-B", str(STAGE), str(served.absolute()), str(order), str(answer)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=LIMIT, cwd=folder, env={**os.environ}
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=LIMIT, cwd=folder, env={**os.environ}
+        )
+    except subprocess.TimeoutExpired:
+        seen = f"took more than {LIMIT} s on {len(paths)} files"
+        raise MedsegError(f"the exported bundle {seen}; give fewer --inputs") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         raise MedsegError(f"the exported bundle does not run without medseg: {last[:400]}")

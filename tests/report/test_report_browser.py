@@ -87,20 +87,8 @@ def test_text_has_contrast(page, browser, scheme):
     )
     pairs = {tuple(pair) for pair in colours}
     assert len(pairs) > 3
-    assert min(contrast(*pair) for pair in pairs) >= 4.5
+    assert min(tools.contrast(*pair) for pair in pairs) >= 4.5
     browser.call("Emulation.setEmulatedMedia", features=[])
-
-
-def contrast(ink: str, paper: str) -> float:
-    """The contrast of two CSS colours (WCAG 2.1), 1 to 21."""
-    one, other = sorted((luminance(ink), luminance(paper)))
-    return (other + 0.05) / (one + 0.05)
-
-
-def luminance(colour: str) -> float:
-    parts = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_it_prints_on_several_pages(page, browser):

@@ -128,11 +128,13 @@ def deidentify_files(
         A row of ``COLUMNS`` per file.
 
     Raises:
-        MedsegError: the source is missing or holds no DICOM file, or the target lies in it.
+        MedsegError: the source is missing or holds no DICOM file, or the target lies in it or around it.
     """
-    inside = target.resolve().is_relative_to(source.resolve()) if source.is_dir() else False
-    if inside or (target.exists() and not target.is_dir()):
-        raise MedsegError(f"{target}: give another folder, outside of {source}, for what is de-identified")
+    one, other = source.resolve(), target.resolve()
+    # originals and clean files below one folder would be passed on together
+    mixed = source.is_dir() and (one.is_relative_to(other) or other.is_relative_to(one))
+    if mixed or (target.exists() and not target.is_dir()):
+        raise MedsegError(f"{target}: give another folder, beside {source}, for what is de-identified")
     files = list(found_files([source]))
     if not files:
         raise MedsegError(f"{source}: holds no DICOM file")
