@@ -136,7 +136,7 @@ def deidentify(source: Path, out: Path, allow_burned_in: bool, fmt: str) -> None
     emit(pd.DataFrame(rows, columns=list(COLUMNS)), fmt)
     possible = sum(row["burned_in"] != "" and row["outcome"] == "written" for row in rows)
     if possible:
-        click.echo(f"names may stand in the pixels of {possible} files: look at them", err=True)
+        click.echo(f"names may stand in the pixels of {possible} file(s): look at them", err=True)
     if any(row["outcome"] == "failed" for row in rows):
         raise SystemExit(1)
 
