@@ -67,6 +67,7 @@ def main() -> None:
         seconds = time.monotonic() - began
         after = {name: _compared(server.mask(name), truth[name]) for name in truth}
     _write_cases(out / "cases.csv", names, before, after)
+    _draw(out / "loop.png", names, before, after)
     report = {"training": record, "seconds_of_training": round(seconds), "groups": {}}
     for group, cases in names.items():
         report["groups"][group] = _summary([before[n] for n in cases], [after[n] for n in cases])
@@ -207,6 +208,22 @@ def _write_cases(
             for name in cases:
                 old, new = before[name], after[name]
                 table.writerow([group, name, old["dice"], new["dice"], old["to_correct"], new["to_correct"]])
+
+
+def _draw(path: Path, names: dict[str, list[str]], before: dict, after: dict) -> None:
+    """A point per image: its Dice before and after, on a panel per group."""
+    from matplotlib.figure import Figure
+
+    titles = {"judged": "new, not seen", "labelled": "new, corrected", "forgetting": "old, not seen"}
+    figure = Figure(figsize=(9, 3.7), layout="constrained")
+    for axis, (group, title) in zip(figure.subplots(1, 3, sharey=True), titles.items(), strict=True):
+        pairs = np.array([(before[name]["dice"], after[name]["dice"]) for name in names[group]])
+        axis.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+        axis.scatter(*pairs.T, s=14, color="#00728f", alpha=0.7)
+        axis.set(title=f"{title}: {pairs[:, 0].mean():.3f} to {pairs[:, 1].mean():.3f}", xlabel="Dice before")
+        axis.set_aspect("equal")
+    figure.axes[0].set_ylabel("Dice after")
+    figure.savefig(path, dpi=110)
 
 
 def _print(report: dict[str, Any]) -> None:
