@@ -100,6 +100,8 @@ def compare(expected: np.ndarray, given: np.ndarray, threshold: float = 0.5) -> 
     Raises:
         Mismatch: the shapes differ, or a value is not finite.
     """
+    from medseg.predict.predictor import label_map
+
     if expected.shape != given.shape:
         raise Mismatch(f"the written network answers {given.shape}, PyTorch {expected.shape}")
     for side, logits in (("PyTorch's network", expected), ("the written network", given)):
@@ -108,7 +110,7 @@ def compare(expected: np.ndarray, given: np.ndarray, threshold: float = 0.5) -> 
     ours, theirs = (probabilities(logits.astype(np.float64)) for logits in (expected, given))
     return Difference(
         float(np.abs(ours - theirs).max(initial=0)),
-        float((masks(ours, threshold) != masks(theirs, threshold)).mean()),
+        float((label_map(ours, threshold) != label_map(theirs, threshold)).mean()),
         float(np.abs(expected.astype(np.float64) - given).max(initial=0)),
     )
 
@@ -120,19 +122,9 @@ def undecided(logits: np.ndarray) -> bool:
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """The probability of each label: one channel by the sigmoid, several by the softmax less the background.
+    """The probability of each label, as prediction takes it; ``(N, C, H, W)`` to ``(N, K, H, W)``."""
+    import torch
 
-    Shape:
-        ``(N, C, H, W)`` to ``(N, K, H, W)``, ``K`` 1 or ``C - 1``.
-    """
-    if logits.shape[1] == 1:
-        return 0.5 * (1 + np.tanh(logits / 2))
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return (powers / powers.sum(1, keepdims=True))[:, 1:]
+    from medseg.predict.predictor import foreground
 
-
-def masks(probabilities: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Label maps ``(N, H, W)`` uint8 of probabilities ``(N, K, H, W)``: the likeliest label, 0 where none is sure."""
-    best = probabilities.argmax(1)
-    sure = probabilities.max(1) >= threshold
-    return np.where(sure, best + 1, 0).astype(np.uint8)
+    return foreground(torch.from_numpy(logits)).numpy()

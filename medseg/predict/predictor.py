@@ -214,9 +214,7 @@ class Predictor:
         return Prediction(total, self._mask(total), alone)
 
     def _mask(self, probabilities: np.ndarray) -> np.ndarray:
-        best = probabilities.argmax(0).astype(np.uint8)
-        mask = np.where(probabilities.max(0) >= self.settings.threshold, best + np.uint8(1), np.uint8(0))
-        return without_small(mask, self.settings.min_area)
+        return without_small(label_map(probabilities, self.settings.threshold), self.settings.min_area)
 
 
 def foreground(logits: torch.Tensor) -> torch.Tensor:
@@ -226,6 +224,16 @@ def foreground(logits: torch.Tensor) -> torch.Tensor:
         ``(N, C, H, W)`` to ``(N, K, H, W)``, ``K`` 1 or ``C - 1``.
     """
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
+
+
+def label_map(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """The likeliest label of each pixel, from 1, and 0 where none reaches the threshold.
+
+    Shape:
+        ``(..., K, H, W)`` to ``(..., H, W)`` uint8.
+    """
+    best = probabilities.argmax(-3).astype(np.uint8)
+    return np.where(probabilities.max(-3) >= threshold, best + np.uint8(1), np.uint8(0))
 
 
 def without_small(mask: np.ndarray, min_area: int) -> np.ndarray:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from medseg.errors import MedsegError
-from medseg.export.check import Check, Difference, Mismatch, compare, masks, probabilities, undecided
+from medseg.export.check import Check, Difference, Mismatch, compare, probabilities, undecided
+from medseg.predict.predictor import label_map
 
 
 def test_difference_by_hand() -> None:
@@ -42,8 +43,8 @@ def test_probabilities_are_pytorchs(channels: int) -> None:
 
 def test_masks_name_the_likeliest_sure_label() -> None:
     planes = np.array([[0.5, 0.2, 0.1, 0.4], [0.4, 0.7, 0.1, 0.45]]).reshape(1, 2, 1, 4)
-    assert masks(planes).tolist() == [[[1, 2, 0, 0]]]
-    assert masks(planes, threshold=0.45).tolist() == [[[1, 2, 0, 2]]]
+    assert label_map(planes, 0.5).tolist() == [[[1, 2, 0, 0]]]
+    assert label_map(planes, 0.45).tolist() == [[[1, 2, 0, 2]]]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
