@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 RUN_KEYS = ("dataset", "model", "loss", "preprocess", "augment", "split", "repeat")
 #: the tidy table that ranking reads: one row per measurement
 COLUMNS = (*RUN_KEYS, "case", "group", "metric", "better", "value")
-#: what a run's ``cases.csv`` also says of each case: areas of the lesion in pixels, and a hash of the predicted mask
-FACTS = ("reference_px", "predicted_px", "prediction")
+#: what a run's ``cases.csv`` also says of each case: areas of the lesion in pixels and a hash of the predicted mask, or
+#: the true and the predicted classes of the image
+FACTS = ("reference_px", "predicted_px", "prediction", "truth", "predicted")
+#: the interval that a run's ``metrics.csv`` gives a metric of its whole test part
+BOUNDS = ("low", "high")
 #: columns that are text whatever they look like
-TEXT = frozenset({*COLUMNS, "prediction"} - {"repeat", "value"})
+TEXT = frozenset({*COLUMNS, "prediction", "truth", "predicted"} - {"repeat", "value"})
 #: what stands in a column of numbers for no value
 NO_NUMBER = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None")
 BOM = b"\xef\xbb\xbf"
@@ -199,6 +203,20 @@ def case_files(bundles: Path) -> list[Path]:
     return sorted(bundles.glob("*/repeats/*/cases.csv"))
 
 
+def finished(bundles: Path) -> list[Path]:
+    """As ``case_files``, but an empty folder is an error.
+
+    Raises:
+        MedsegError: there is no finished repeat.
+    """
+    files = case_files(bundles)
+    if not files:
+        raise MedsegError(
+            f"{bundles}: no finished run (repeats/<k>/cases.csv); train one with 'medseg bundle run'"
+        )
+    return files
+
+
 def read_bundles(bundles: Path, only: Collection[str] | None = None) -> pd.DataFrame:
     """The wide table of every finished repeat below a folder of bundles: one row per case, one column per metric.
 
@@ -209,16 +227,54 @@ def read_bundles(bundles: Path, only: Collection[str] | None = None) -> pd.DataF
     Raises:
         MedsegError: there is no finished repeat, or a file of one is no table.
     """
-    files = case_files(bundles)
-    if not files:
-        raise MedsegError(
-            f"{bundles}: no finished run (repeats/<k>/cases.csv); train one with 'medseg bundle run'"
-        )
-    return read_cases(files, only)
+    return read_cases(finished(bundles), only)
+
+
+def read_sets(files: Sequence[Path], better: Mapping[str, str]) -> pd.DataFrame:
+    """The metrics that runs have of their whole test part, such as an area under a curve, as a tidy table.
+
+    They stand in ``metrics.csv`` beside a run's ``cases.csv``; those that the latter has for every case are left out.
+
+    Args:
+        files: every run's ``cases.csv``, which says what run it is.
+        better: metric name -> ``higher`` or ``lower``; other metrics are left out.
+
+    Returns:
+        ``COLUMNS`` and ``BOUNDS``, one row per run and metric: ``case`` and ``group`` are empty. No row where no run has
+        such a file.
+
+    Raises:
+        MedsegError: a file is no table of metrics.
+    """
+    import pandas as pd
+
+    parts = [_of_set(file, file.with_name("metrics.csv"), better) for file in files if _has_sets(file)]
+    columns = [*COLUMNS, *BOUNDS]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _has_sets(file: Path) -> bool:
+    return file.with_name("metrics.csv").is_file()
+
+
+def _of_set(cases: Path, metrics: Path, better: Mapping[str, str]) -> pd.DataFrame:
+    frame = read_csv(metrics)
+    if not {"metric", "value"} <= set(frame.columns):
+        raise MedsegError(f"{metrics}: needs the columns metric, value, low, high; it has {', '.join(frame)}")
+    # the first case tells what run it is: as text, however many there are
+    with cases.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines)
+        first = next(iter(reader), {})
+    own = set(reader.fieldnames or ())
+    frame = frame[[name in better and name not in own for name in frame["metric"]]].reset_index(drop=True)
+    keys = {key: (first.get(key) or "").strip() for key in RUN_KEYS}
+    bounds = {name: float("nan") for name in BOUNDS if name not in frame.columns}
+    ways = [better[name] for name in frame["metric"]]
+    return frame.assign(**keys, **bounds, case="", group="", better=ways)
 
 
 def collect(bundles: Path, better: Mapping[str, str]) -> pd.DataFrame:
-    """The tidy table of every finished repeat below a folder of bundles.
+    """The tidy table of every finished repeat below a folder of bundles, metrics of whole test parts last.
 
     Args:
         bundles: the folder.
@@ -228,11 +284,21 @@ def collect(bundles: Path, better: Mapping[str, str]) -> pd.DataFrame:
         MedsegError: there is no finished repeat, or a file of one is no table.
     """
     import numpy as np
+    import pandas as pd
 
-    wide = read_bundles(bundles, {*COLUMNS, *FACTS, *better})
+    files = finished(bundles)
+    wide = read_cases(files, {*COLUMNS, *FACTS, *better})
     # one run after the other, each metric by metric
     keys = wide[[c for c in RUN_KEYS if c in wide.columns]]
     run = (keys != keys.shift()).any(axis=1).cumsum().to_numpy()
     long = tidy(wide, better)
     metrics = len(long) // max(len(wide), 1)
-    return long.iloc[np.tile(run, metrics).argsort(kind="stable")].reset_index(drop=True)
+    long = long.iloc[np.tile(run, metrics).argsort(kind="stable")].reset_index(drop=True)
+    sets = read_sets(files, better)
+    return pd.concat([long, _like(sets, long)], ignore_index=True) if len(sets) else long
+
+
+def _like(sets: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
+    """The columns of ``sets`` that ``long`` has, and the bounds; of the same type of repeat."""
+    sets = sets[[c for c in (*COLUMNS, *BOUNDS) if c in (*long.columns, *BOUNDS)]]
+    return sets.astype({"repeat": long["repeat"].dtype}) if "repeat" in long.columns else sets

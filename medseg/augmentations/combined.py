@@ -29,7 +29,7 @@ def build_augments(
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
     prob: float | None = None,
 ) -> list[Augment]:
-    """Build augmentations by name.
+    """Build the augmentations of single images by name; those of whole batches are left to ``mixing.mixer``.
 
     Args:
         names: registered names joined by ``-``, such as ``filter`` or ``rotation-gamma-noise``; applied in that
@@ -43,22 +43,37 @@ def build_augments(
     arguments = arguments or {}
     singles: dict[str, dict[str, Any]] = {}
     for name in names.split("-"):
+        facts = AUGMENTATIONS[name].facts
+        if facts.get("batch"):
+            _check_batch(names, name, arguments)
+            continue
         own = {} if prob is None else {"prob": prob}
-        own |= _given(arguments, name)
-        members = AUGMENTATIONS[name].facts.get("members")
+        own |= given(arguments, name)
+        members = facts.get("members")
         if members is not None:
             AUGMENTATIONS.build(name, own)  # tells of arguments that a group does not take
         for single in [name] if members is None else members:
             if single in singles:
                 raise MedsegError(f"augmentations {names!r} hold {single} twice; name each transform once")
-            singles[single] = own if members is None else own | _given(arguments, single)
+            singles[single] = own if members is None else own | given(arguments, single)
     for name in arguments:
         if name not in (*names.split("-"), *singles):
             raise unknown(f"augmentation of {names!r} with arguments", name, {*names.split("-"), *singles})
     return [augment for name, own in singles.items() for augment in AUGMENTATIONS.build(name, own)]
 
 
-def _given(arguments: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+def _check_batch(names: str, name: str, arguments: Mapping[str, Mapping[str, Any]]) -> None:
+    if names.split("-").count(name) > 1:
+        raise MedsegError(f"augmentations {names!r} hold {name} twice; name each transform once")
+    AUGMENTATIONS.build(name, given(arguments, name))  # tells of wrong arguments
+
+
+def given(arguments: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """The arguments of one augmentation.
+
+    Raises:
+        MedsegError: they are no mapping.
+    """
     given = arguments.get(name, {})
     if not isinstance(given, Mapping):
         raise MedsegError(

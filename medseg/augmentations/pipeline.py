@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Hashable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from medseg.errors import MedsegError
 #: what was drawn for a sample: each transform that is applied, with its parameters
 Drawn = list[tuple[Augment, dict[str, Any]]]
 KINDS = (np.uint8, np.uint16, np.float32)
+#: a mask, or None for an image that has none; as it is given, so it comes back
+M = TypeVar("M", np.ndarray, None, np.ndarray | None)
 
 
 class Pipeline:
@@ -34,15 +36,15 @@ class Pipeline:
     def __call__(
         self,
         image: np.ndarray,
-        mask: np.ndarray,
+        mask: M,
         rng: np.random.Generator,
         key: Hashable | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, M]:
         """Draw and apply.
 
         Args:
             image: ``(C, H, W)``, ``uint8``, ``uint16`` or ``float32`` in 0..1.
-            mask: ``(K, H, W)`` ``uint8``; K may be 0.
+            mask: ``(K, H, W)`` ``uint8``, K may be 0; or None, which comes back as None.
             rng: where all draws come from.
             key: name of this very image; what Fancy PCA computes of it is then kept for its next time.
 
@@ -57,8 +59,8 @@ class Pipeline:
         return [(self.augments[i], self.augments[i].draw(rng, image)) for i in np.flatnonzero(chosen)]
 
     def apply(
-        self, drawn: Drawn, image: np.ndarray, mask: np.ndarray, key: Hashable | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, drawn: Drawn, image: np.ndarray, mask: M, key: Hashable | None = None
+    ) -> tuple[np.ndarray, M]:
         """Apply what was drawn.
 
         Args:
@@ -70,7 +72,8 @@ class Pipeline:
         Raises:
             MedsegError: the image or the mask is not of a kind that can be augmented.
         """
-        _check(image, mask)
+        planes = np.empty((0, *image.shape[1:]), np.uint8) if mask is None else mask
+        _check(image, planes)
         size = cast("tuple[int, int]", image.shape[1:])
         moves: list[Warp] = []
         for augment, parameters in drawn:
@@ -78,18 +81,18 @@ class Pipeline:
                 moves.append(augment.warp(parameters, size))
                 continue
             if moves:
-                image, mask = warp(moves, image, mask)
+                image, planes = warp(moves, image, planes)
                 moves, key = [], None  # no longer the image of that name
             image = cast(Filter, augment).change(image, parameters, key)
             key = None
         if moves:
-            image, mask = warp(moves, image, mask)
-        return image, mask
+            image, planes = warp(moves, image, planes)
+        return image, None if mask is None else planes
 
 
 def copies(
-    augments: Sequence[Augment], image: np.ndarray, mask: np.ndarray, seed_key: Sequence[int]
-) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    augments: Sequence[Augment], image: np.ndarray, mask: M, seed_key: Sequence[int]
+) -> list[tuple[str, np.ndarray, M]]:
     """One copy of a sample per transform, whatever its chance.
 
     Each copy has a generator of its own, so it depends on neither the other transforms nor the order of samples.
@@ -97,7 +100,7 @@ def copies(
     Args:
         augments: the transforms.
         image: ``(C, H, W)``, ``uint8``, ``uint16`` or ``float32`` in 0..1.
-        mask: ``(K, H, W)`` ``uint8``; K may be 0.
+        mask: ``(K, H, W)`` ``uint8``, K may be 0; or None, of which each copy has None too.
         seed_key: whole numbers that name the sample, such as seed and case; the transform's name is added.
 
     Returns:
@@ -105,10 +108,14 @@ def copies(
     """
     made = []
     for augment in augments:
-        rng = np.random.default_rng((*seed_key, zlib.crc32(augment.name.encode())))
-        pipeline = Pipeline([augment])
-        made.append((augment.name, *pipeline.apply([(augment, augment.draw(rng, image))], image, mask)))
+        copy, mask_copy = _copy(augment, image, mask, seed_key)
+        made.append((augment.name, copy, mask_copy))
     return made
+
+
+def _copy(augment: Augment, image: np.ndarray, mask: M, seed_key: Sequence[int]) -> tuple[np.ndarray, M]:
+    rng = np.random.default_rng((*seed_key, zlib.crc32(augment.name.encode())))
+    return Pipeline([augment]).apply([(augment, augment.draw(rng, image))], image, mask)
 
 
 def _check(image: np.ndarray, mask: np.ndarray) -> None:

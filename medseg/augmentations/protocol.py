@@ -7,6 +7,7 @@ on both sides, every score is too good, and it exists to show by how much.
 
 from __future__ import annotations
 
+from medseg.augmentations import AUGMENTATIONS
 from medseg.errors import MedsegError, unknown
 
 #: protocol -> how it ends the augmentation's name in bundles, tables and MLflow
@@ -20,7 +21,7 @@ def with_protocol(augment: str, protocol: str) -> str:
     'filter-leaking'
 
     Raises:
-        MedsegError: there is nothing to augment, or the name says another protocol already.
+        MedsegError: there is nothing that makes copies, or the name says another protocol already.
     """
     if protocol not in PROTOCOLS:
         raise unknown("protocol", protocol, PROTOCOLS)
@@ -29,6 +30,12 @@ def with_protocol(augment: str, protocol: str) -> str:
     if names == "vanilla" and ending:
         raise MedsegError(
             f"vanilla makes no copies: protocol {protocol} needs an augmentation such as filter"
+        )
+    mixed = batch_members(names) if ending else []
+    if mixed:
+        raise MedsegError(
+            f"{mixed[0]} mixes each training batch anew and makes no copies: protocol {protocol} cannot"
+            f" take it; use {names!r} online, or leave {mixed[0]} out"
         )
     if said not in ("online", protocol):
         raise MedsegError(f"augment {augment!r} says {said} already; protocol is {protocol}")
@@ -58,3 +65,13 @@ def protocol_of(augment: str) -> str:
 def leaks(augment: str) -> bool:
     """Whether an augmentation's name says that copies of test images were trained on."""
     return protocol_of(augment) == "augment-then-split"
+
+
+def batch_members(names: str) -> list[str]:
+    """The augmentations among ``names``, joined by ``-``, that mix whole batches and change no single image.
+
+    >>> batch_members("mixup-filter")
+    ['mixup']
+    """
+    known = [name for name in names.split("-") if name in AUGMENTATIONS]
+    return [name for name in known if AUGMENTATIONS[name].facts.get("batch")]

@@ -25,7 +25,7 @@ AS_JSON = ("train", "inference")
 #: what only a package has; the bundle in its place has none of it
 WRAPPING = (MANIFEST, "README.md", "models/model.ts", *(f"configs/{name}.json" for name in AS_JSON))
 #: what of the record of the released run travels; its tags name no machine, person or case
-RUN_FACTS = ("repeat", "facts", "best_val_dice", "best_epoch", "test", "weights", "tags")
+RUN_FACTS = ("repeat", "facts", "monitor", "best_epoch", "test", "weights", "tags")
 RUN_TAGS = (
     "code_version",
     "torch_version",
@@ -85,7 +85,8 @@ def run_facts(bundle: Bundle, repeat: str | None = None) -> dict[str, Any]:
     if not isinstance(record, dict):
         return {}
     record = {"repeat": repeat, **record} if repeat is not None else record
-    kept = {key: record[key] for key in RUN_FACTS if record.get(key) is not None}
+    facts = (*RUN_FACTS, *(key for key in record if key.startswith("best_val_")))
+    kept = {key: record[key] for key in facts if record.get(key) is not None}
     for key, known in (("facts", RUN_KEYS), ("tags", RUN_TAGS)):
         if isinstance(kept.get(key), dict):
             kept[key] = {name: kept[key][name] for name in known if name in kept[key]}

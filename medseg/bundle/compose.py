@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.augmentations import build_augments
-from medseg.augmentations.protocol import parse_augment, with_protocol
+from medseg.augmentations.protocol import batch_members, parse_augment, with_protocol
 from medseg.bundle.choice import Choice
-from medseg.bundle.describe import dataset_facts, metadata, readme
+from medseg.bundle.describe import activation, dataset_facts, metadata, readme
 from medseg.bundle.open import Bundle
-from medseg.bundle.settings import SHARED_KNOBS, Settings
+from medseg.bundle.settings import CLASS_KNOBS, SHARED_KNOBS, Settings
 from medseg.errors import MedsegError
-from medseg.losses import LOSSES
+from medseg.losses import LOSSES, build_for
 from medseg.models import MODELS, check_pretrained
 from medseg.models import build as build_model
 from medseg.transforms.steps import build_steps
@@ -64,8 +64,8 @@ def compose(choice: Choice, folder: Path, settings: Settings | None = None, *, p
 def check_parts(choice: Choice, settings: Settings, facts: dict[str, Any]) -> None:
     """Raise if a name or argument is unknown, or the model cannot take images of that size."""
     check_preprocess(choice, settings, facts)
-    check_augment(choice, settings)
-    check_loss(choice, settings)
+    check_augment(choice, settings, facts)
+    check_loss(choice, settings, facts)
     check_model(choice, settings, facts)
 
 
@@ -75,16 +75,41 @@ def check_preprocess(choice: Choice, settings: Settings, facts: dict[str, Any]) 
     steps.check_channels(facts["channels"])
 
 
-def check_augment(choice: Choice, settings: Settings) -> None:
-    """Raise if the augmentation cannot be built, or makes none of the copies that its protocol is about."""
+def check_augment(choice: Choice, settings: Settings, facts: dict[str, Any]) -> None:
+    """Raise if the augmentation cannot be built, is for the other task, or makes none of its protocol's copies."""
     names, protocol = parse_augment(choice.augment)
-    if not build_augments(names, settings.augment_arguments):
+    augments, mixed = build_augments(names, settings.augment_arguments), batch_members(names)
+    if mixed and facts["task"] != "classification":
+        raise MedsegError(f"augmentation {mixed[0]!r} mixes classes; {_told(choice, facts)}")
+    if mixed or not augments:
         with_protocol(names, protocol)  # refuses to make copies by nothing
 
 
-def check_loss(choice: Choice, settings: Settings) -> None:
-    """Raise if the loss cannot be built."""
-    LOSSES.build(choice.loss, settings.loss_arguments)
+def check_loss(choice: Choice, settings: Settings, facts: dict[str, Any]) -> None:
+    """Raise if the loss cannot be built, or is not for the data set's kind of labels."""
+    entry = LOSSES[choice.loss]
+    if entry.task != facts["task"]:
+        known = ", ".join(LOSSES.names(facts["task"]))
+        raise MedsegError(f"loss {choice.loss!r} is for {entry.task}; {_told(choice, facts)}. Known: {known}")
+    if entry.task == "segmentation":
+        LOSSES.build(choice.loss, settings.loss_arguments)
+        return
+    build_for(choice.loss, settings.loss_arguments, [1] * len(facts["labels"]))
+    if facts["multilabel"] and not entry.facts["multilabel"]:
+        known = ", ".join(e.name for e in LOSSES if e.task == entry.task and e.facts["multilabel"])
+        raise MedsegError(
+            f"loss {choice.loss!r} is for images of one class each; {_told(choice, facts)}. Known: {known}"
+        )
+    if batch_members(parse_augment(choice.augment)[0]) and not entry.facts["soft"]:
+        raise MedsegError(
+            f"loss {choice.loss!r} takes whole classes, and {choice.augment!r} mixes them; use cross_entropy"
+        )
+
+
+def _told(choice: Choice, facts: dict[str, Any]) -> str:
+    """What the data set is, in the words of an error."""
+    kind = "of several labels at once" if facts["multilabel"] else f"of the task {facts['task']}"
+    return f"{choice.dataset} is {kind}"
 
 
 def check_model(choice: Choice, settings: Settings, facts: dict[str, Any]) -> None:
@@ -93,6 +118,15 @@ def check_model(choice: Choice, settings: Settings, facts: dict[str, Any]) -> No
 
     from medseg.models.transfer import parameter_groups
 
+    if MODELS[choice.model].task != facts["task"]:
+        known = ", ".join(MODELS.names(facts["task"]))
+        raise MedsegError(
+            f"model {choice.model!r} is for {MODELS[choice.model].task}; {_told(choice, facts)}. Known: {known}"
+        )
+    if settings.sampling != "natural" and (facts["task"] != "classification" or facts["multilabel"]):
+        raise MedsegError(
+            f"sampling={settings.sampling!r} is for images of one class each; {_told(choice, facts)}"
+        )
     with torch.device("meta"):
         channels = {"in_channels": facts["channels"], "out_channels": len(facts["labels"])}
         more = {"frozen_stages": settings.frozen_stages, **channels}
@@ -114,9 +148,9 @@ def check_model(choice: Choice, settings: Settings, facts: dict[str, Any]) -> No
 def _files(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[str, str]:
     """Every file of the bundle as text, by its path in the bundle."""
     templates = files("medseg.bundle") / "templates"
-    own = templates / "segmentation"
+    own = templates / facts["task"]
     knobs = _knobs(choice, settings, facts)
-    short = _yaml({key: knobs[key] for key in ("bundle_name", *SHARED_KNOBS)})
+    short = _yaml({key: knobs[key] for key in ("bundle_name", *SHARED_KNOBS, *CLASS_KNOBS) if key in knobs})
     return {
         "configs/train.yaml": _yaml(knobs) + _text(own / "train.yaml"),
         "configs/evaluate.yaml": _text(own / "evaluate.yaml"),
@@ -142,6 +176,17 @@ def pretrained(choice: Choice, settings: Settings) -> bool | str:
 
 
 def _knobs(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[str, Any]:
+    own: dict[str, Any] = {}
+    values = asdict(settings)
+    if facts["task"] == "classification":
+        multilabel = facts["multilabel"]
+        own = {
+            "task": facts["task"],
+            "multilabel": multilabel,
+            "activation": activation(choice.loss, multilabel),
+        }
+    else:
+        del values["sampling"]
     return {
         "bundle_name": choice.name,
         "dataset_name": choice.dataset,
@@ -151,7 +196,8 @@ def _knobs(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[st
         "preprocess": list(choice.preprocess),
         "channels": facts["channels"],
         "classes": len(facts["labels"]),
-        **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
+        **own,
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()},
         "pretrained": pretrained(choice, settings),
     }
 

@@ -27,6 +27,12 @@ PROTOCOL_WORDS = {
 }
 #: what the models with a backbone are built of
 BACKBONES = ("timm", "torchvision", "segmentation-models-pytorch")
+#: how logits become probabilities, in words
+ACTIVATIONS = {
+    "softmax": "softmax",
+    "sigmoid": "a sigmoid each, since an image may have several",
+    "one_vs_rest": "a sigmoid each, normalised to sum 1",
+}
 SCHEMA = "meta_schema_20240725.json"
 SCHEMA_URL = f"https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/{SCHEMA}"
 
@@ -50,6 +56,8 @@ def dataset_facts(dataset: str, prepared: Path) -> dict[str, Any]:
         "channels": source.channels,
         "depth": depth,
         "labels": [asdict(label) for label in source.labels],
+        "task": source.task,
+        "multilabel": source.multilabel,
         "homepage": getattr(source, "homepage", ""),
         "licence": source.licence,
         "citation": source.citation,
@@ -67,6 +75,7 @@ def oldest(package: str) -> str:
 
 def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[str, Any]:
     labels = [label["name"] for label in facts["labels"]]
+    classifies = facts["task"] == "classification"
     height, width = settings.image_size
     tensor = {"type": "image", "format": "magnitude", "dtype": "float32", "spatial_shape": [height, width]}
     protocol = parse_augment(choice.augment)[1]
@@ -82,21 +91,24 @@ def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[
         "required_packages_version": {"medseg": __version__, **{p: oldest(p) for p in packages[3:]}},
         "supported_apps": {},
         "name": choice.name,
-        "task": f"Segmentation of {' and '.join(labels)} in 2D images",
+        "task": f"{_task(facts)} in 2D images",
         "description": _description(choice, facts),
         "authors": "The medseg developers",
         "copyright": "Copyright the medseg developers; the images belong to their authors",
         "data_source": facts["homepage"],
         "data_type": "8-bit or deeper 2D images; PNG, JPEG, TIFF, BMP, WebP, GIF, PGM, DICOM or a slice of NIfTI",
         "image_classes": f"{facts['channels']} channel(s), {_intensity(choice)}",
-        "label_classes": f"one channel per label, 0 background, 1 {', '.join(labels)}",
-        "pred_classes": "one logit per pixel and channel",
+        "label_classes": f"one value per class: {', '.join(labels)}"
+        if classifies
+        else f"one channel per label, 0 background, 1 {', '.join(labels)}",
+        "pred_classes": f"one logit per {'class' if classifies else 'pixel and channel'}",
         "intended_use": "Research only; no medical device",
         "references": [r for r in (facts["citation"], MODELS[choice.model].facts.get("paper")) if r],
         "medseg": {
             **choice.facts(),
             "protocol": protocol,
             "leaking": leaks(choice.augment),
+            **({"task": facts["task"], "multilabel": facts["multilabel"]} if classifies else {}),
             "labels": [{"name": label["name"], "code": label["code"]} for label in facts["labels"]],
         },
         "network_data_format": {
@@ -114,18 +126,45 @@ def metadata(choice: Choice, settings: Settings, facts: dict[str, Any]) -> dict[
             "outputs": {
                 "pred": {
                     **tensor,
-                    "format": "segmentation",
+                    **_answer(labels, classifies),
                     "num_channels": len(labels),
                     "value_range": [],  # logits have no bounds
                     "is_patch_data": False,
-                    "channel_def": {
-                        "0": "background",
-                        **{str(i): label for i, label in enumerate(labels, 1)},
-                    },
                 }
             },
         },
     }
+
+
+def activation(loss: str, multilabel: bool) -> str:
+    """What turns a classifier's logits into probabilities, by the loss that it trains with.
+
+    See :func:`medseg.metrics.classification.probabilities`.
+    """
+    if LOSSES[loss].facts["activation"] == "softmax":
+        return "softmax"
+    return "sigmoid" if multilabel else "one_vs_rest"
+
+
+def _task(facts: dict[str, Any]) -> str:
+    names = [label["name"] for label in facts["labels"]]
+    if facts["task"] == "segmentation":
+        return f"Segmentation of {' and '.join(names)}"
+    return (
+        f"{'Multi-label classification' if facts['multilabel'] else 'Classification'} as {' or '.join(names)}"
+    )
+
+
+def _answer(labels: list[str], classifies: bool) -> dict[str, Any]:
+    """What the network's output is; of a classifier one row of values, as MONAI's model zoo writes it."""
+    if classifies:
+        return {
+            "format": "classes",
+            "spatial_shape": [1, len(labels)],
+            "channel_def": {str(i): label for i, label in enumerate(labels)},
+        }
+    names = {"0": "background", **{str(i): label for i, label in enumerate(labels, 1)}}
+    return {"format": "segmentation", "channel_def": names}
 
 
 def _description(choice: Choice, facts: dict[str, Any]) -> str:
@@ -175,7 +214,12 @@ def readme(template: str, choice: Choice, settings: Settings, facts: dict[str, A
     return Template(template).substitute(
         title=choice.name,
         name=choice.name,
-        description=f"Segmentation of {', '.join(label['name'] for label in facts['labels'])}, composed by medseg.",
+        description=f"{_task(facts)}, composed by medseg.",
+        classes=", ".join(label["name"] for label in facts["labels"]),
+        activation=ACTIVATIONS[activation(choice.loss, facts["multilabel"])]
+        if facts["task"] == "classification"
+        else "sigmoid",
+        monitor="ROC-AUC" if facts["multilabel"] else "balanced accuracy",
         dataset_title=facts["title"],
         dataset_description=facts["description"],
         model=choice.model,

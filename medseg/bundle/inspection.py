@@ -257,7 +257,8 @@ def _provenance(package: Package, manifest: Mapping[str, Any]) -> dict[str, Any]
     told |= {f"packages {k}": v for k, v in _mapping(metadata.get("required_packages_version")).items()}
     told |= {f"experiment {k}": v for k, v in _mapping(metadata.get("medseg")).items() if k != "labels"}
     record = _read_json(package, "models/model.json")
-    told |= {key: record.get(key) for key in ("repeat", "best_val_dice", "best_epoch")}
+    best = [key for key in record if key.startswith("best_val_")]
+    told |= {key: record.get(key) for key in ("repeat", *best, "best_epoch")}
     for part in ("test", "tags"):
         told |= {f"{part} {key}": value for key, value in _mapping(record.get(part)).items()}
     weights = record.get("weights")

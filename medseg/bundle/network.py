@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.bundle.open import Bundle
-from medseg.bundle.settings import SHARED_KNOBS
+from medseg.bundle.settings import CLASS_KNOBS, SHARED_KNOBS
 from medseg.data.sample import Label
 from medseg.errors import MedsegError
 
@@ -30,7 +30,11 @@ class Recipe:
         image_size: height and width of the network's input, in pixels.
         preprocess: names of the steps, in order.
         preprocess_arguments: those of the steps, by name.
-        labels: the structures that masks show, in the order of their values from 1.
+        labels: the structures that masks show, in the order of their values from 1; of a classifier its classes, in the
+            order of the logits.
+        task: ``segmentation`` or ``classification``.
+        multilabel: an image may have several classes, or none.
+        activation: what turns logits into probabilities, see :func:`medseg.metrics.classification.probabilities`.
     """
 
     model: str
@@ -41,6 +45,9 @@ class Recipe:
     preprocess: tuple[str, ...]
     preprocess_arguments: Mapping[str, Any]
     labels: tuple[Label, ...]
+    task: str = "segmentation"
+    multilabel: bool = False
+    activation: str = "sigmoid"
 
     def steps(self) -> Steps:
         """The preprocessing, as training did it."""
@@ -57,7 +64,8 @@ def read_recipe(bundle: Bundle) -> Recipe:
     """
     config = bundle.read("inference")
     path = bundle.config("inference")
-    for key in SHARED_KNOBS:
+    classifier = config.get("task", "segmentation") != "segmentation"
+    for key in (*SHARED_KNOBS, *CLASS_KNOBS) if classifier else SHARED_KNOBS:
         if key not in config:
             raise MedsegError(f"{path}: lacks {key}; compose the bundle again")
         if _has_expression(config[key]):
@@ -74,6 +82,7 @@ def read_recipe(bundle: Bundle) -> Recipe:
             tuple(config["preprocess"] or ()),
             dict(config["preprocess_arguments"] or {}),
             read_labels(bundle),
+            **({key: config[key] for key in CLASS_KNOBS} if classifier else {}),
         )
     except (TypeError, ValueError, OverflowError) as error:
         raise MedsegError(f"{path}: a knob is of the wrong kind ({error})") from None

@@ -18,6 +18,10 @@ SHARED_KNOBS = (
     "preprocess",
     "preprocess_arguments",
 )
+#: knobs that a classifier's train and inference have besides, and must agree in
+CLASS_KNOBS = ("task", "multilabel", "activation")
+#: how the training samples of an epoch are drawn: each once, or each class equally often
+SAMPLING = ("natural", "balanced")
 #: numbers that may be 0
 FROM_ZERO = ("seed", "frozen_stages")
 
@@ -31,7 +35,8 @@ class Settings:
         epochs: at most so many.
         batch_size: images per step.
         learning_rate: Adam's.
-        patience: epochs without a better validation Dice before training stops.
+        patience: epochs without a better validation Dice (of classifiers: balanced accuracy, or ROC-AUC where an image
+            may have several classes) before training stops.
         seed: of weights, order and dropout.
         pretrained: True begins with the published weights of the model's backbone, downloaded; a path with those in a
             local file or folder; False with random ones. None is as published: True where there is such a backbone.
@@ -42,6 +47,7 @@ class Settings:
         loss_arguments: the loss's own, such as Tversky's ``alpha``.
         preprocess_arguments: those of each transform by its name, such as ``{window: {center: 40, width: 400}}``.
         augment_arguments: those of each augmentation by its name, such as ``{filter: {prob: 0.5}}``.
+        sampling: of classifiers, one of ``SAMPLING``: ``balanced`` draws each class equally often, with replacement.
     """
 
     image_size: tuple[int, int] = (224, 224)
@@ -58,6 +64,7 @@ class Settings:
     loss_arguments: dict[str, Any] = field(default_factory=dict)
     preprocess_arguments: dict[str, Any] = field(default_factory=dict)
     augment_arguments: dict[str, Any] = field(default_factory=dict)
+    sampling: str = "natural"
 
 
 def setting_names() -> list[str]:
@@ -78,6 +85,9 @@ def settings_from(values: dict[str, Any]) -> Settings:
         if name == "pretrained":
             if not isinstance(value, (bool, str)) or value == "":
                 raise MedsegError(f"pretrained={value!r}: give true, false, or a file or folder of weights")
+        elif name == "sampling":
+            if value not in SAMPLING:
+                raise unknown("sampling", value, SAMPLING)
         elif kinds[name] is str:
             values[name] = "" if value is None else str(value)
         elif kinds[name] is tuple:

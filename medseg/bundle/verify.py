@@ -10,10 +10,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from medseg.augmentations import AUGMENTATIONS, build_augments
-from medseg.augmentations.protocol import leaks, parse_augment, protocol_of, with_protocol
+from medseg.augmentations.protocol import batch_members, leaks, parse_augment, protocol_of, with_protocol
 from medseg.bundle.metadata import Fault, metadata_faults
 from medseg.bundle.open import CONFIGS, Bundle
-from medseg.bundle.settings import SHARED_KNOBS
+from medseg.bundle.settings import CLASS_KNOBS, SHARED_KNOBS
 from medseg.errors import MedsegError, unknown
 from medseg.losses import LOSSES
 from medseg.models import MODELS, check_pretrained
@@ -177,7 +177,7 @@ def _argument_faults(file: str, content: dict[str, Any], before: list[Fault]) ->
     if "augment_name" not in named and "augment_name" in content:
         names, protocol = parse_augment(str(content["augment_name"]))
         try:
-            if not build_augments(names, content.get("augment_arguments")):
+            if not build_augments(names, content.get("augment_arguments")) or batch_members(names):
                 with_protocol(names, protocol)
         except MedsegError as error:
             yield Fault(file, "augment_name", str(error))
@@ -201,7 +201,7 @@ def _told_otherwise(bundle: Bundle, train: dict[str, Any], before: list[Fault]) 
 
 
 def _drift(train: dict[str, Any], inference: dict[str, Any]) -> Iterator[Fault]:
-    for key in SHARED_KNOBS:
+    for key in (*SHARED_KNOBS, *CLASS_KNOBS):
         if train.get(key) != inference.get(key):
             reason = f"is {inference.get(key)!r}, but {train.get(key)!r} in configs/train.yaml"
             yield Fault("configs/inference.yaml", key, reason)
@@ -277,6 +277,8 @@ def _forward_faults(bundle: Bundle) -> list[Fault]:
     parser["device"] = torch.device("cpu")
     parser["pretrained"] = False  # a check must not download
     parser["bundle_root"] = str(bundle.root)
+    if "class_counts" in parser.get():
+        parser["class_counts"] = [1] * int(bundle.read("train")["classes"])  # of data that are not looked at
     built: dict[str, Any] = {}
     faults = []
     for key in BUILT:
@@ -296,7 +298,9 @@ def _forward_faults(bundle: Bundle) -> list[Fault]:
     except Exception as error:
         reason = f"a forward pass on {tuple(image.shape)} fails: {root_cause(error)}"
         return [*faults, Fault("configs/metadata.json", f"{key}::inputs::image", reason)]
-    expected = (1, promised["num_channels"], *promised["spatial_shape"])
+    # of a classifier the shape is that of one row of values
+    spatial = promised["spatial_shape"] if promised["format"] == "segmentation" else ()
+    expected = (1, promised["num_channels"], *spatial)
     if tuple(pred.shape) != expected:
         reason = f"promises {expected}, but the network gives {tuple(pred.shape)}"
         faults.append(Fault("configs/metadata.json", f"{key}::outputs::pred", reason))

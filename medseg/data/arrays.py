@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medseg.data.documents import digest, read_document, write_document
+from medseg.data.images import read_picture
 from medseg.data.index import Progress
 from medseg.data.index_file import Index, IndexedSample
 from medseg.data.reading import read_sample
@@ -21,6 +22,8 @@ from medseg.errors import MedsegError
 from medseg.transforms.steps import Steps
 
 FORMAT = 2
+#: the arrays of a folder; a classification set, whose index holds the classes, has no masks
+ARRAYS = ("images", "masks")
 
 
 @dataclass(frozen=True)
@@ -63,24 +66,29 @@ def open_arrays(
         with dataset_lock(index.dataset, prepared_dir):
             if not folder.is_dir():
                 _build_arrays(index, settings, folder, progress)
-    images, masks = mapped(folder)
+    images, targets = mapped(folder, index)
     cases = read_document(folder / "cases.json", f"delete {folder}")["cases"]
     if len(images) != len(index.samples) or cases != [sample.case for sample in index.samples]:
         raise MedsegError(f"{folder}: its cases are not those of the index; delete the folder")
-    return images, masks, folder
+    return images, targets, folder
 
 
-def mapped(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The images and masks of a folder of arrays, memory-mapped.
+def mapped(folder: Path, index: Index) -> tuple[np.ndarray, np.ndarray]:
+    """The images of a folder of arrays, and the masks or classes to learn; what is in files is memory-mapped.
 
     Raises:
         MedsegError: they are broken.
     """
+    if index.task == "classification":
+        return _loaded(folder, "images"), index.targets()
+    return _loaded(folder, "images"), _loaded(folder, "masks")
+
+
+def _loaded(folder: Path, name: str) -> np.ndarray:
     try:
-        images, masks = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
+        return np.load(folder / f"{name}.npy", mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise MedsegError(f"{folder}: prepared arrays are broken ({error}); delete the folder") from None
-    return images, masks
 
 
 def _build_arrays(index: Index, settings: Settings, folder: Path, progress: Progress | None) -> None:
@@ -106,49 +114,52 @@ def _fill(index: Index, settings: Settings, folder: Path, progress: Progress | N
     number = len(index.samples)
     old = _earlier(index, settings, folder.parent)
     first = old.get(_source(index.samples[0])) or _decoded(index, 0, channels, settings.steps)
-    images, masks = (
+    # images, and masks where there are some
+    arrays = [
         np.lib.format.open_memmap(
             folder / f"{name}.npy", mode="w+", dtype=row.dtype, shape=(number, *row.shape)
         )
-        for name, row in zip(("images", "masks"), first, strict=True)
-    )
+        for name, row in zip(ARRAYS, first, strict=False)
+    ]
     old[_source(index.samples[0])] = first
 
     def place(i: int) -> None:
-        image, masks[i] = old.get(_source(index.samples[i])) or _decoded(index, i, channels, settings.steps)
-        if image.dtype != images.dtype:
+        rows = old.get(_source(index.samples[i])) or _decoded(index, i, channels, settings.steps)
+        if rows[0].dtype != arrays[0].dtype:
             raise MedsegError(
-                f"{index.samples[i].image}: its pixels are {image.dtype} after preprocessing, those of"
-                f" {index.samples[0].image} {images.dtype}; add the step 'window', which makes them alike"
+                f"{index.samples[i].image}: its pixels are {rows[0].dtype} after preprocessing, those of"
+                f" {index.samples[0].image} {arrays[0].dtype}; add the step 'window', which makes them alike"
             )
-        images[i] = image
+        for array, row in zip(arrays, rows, strict=True):
+            array[i] = row
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, _ in enumerate(pool.map(place, range(number)), 1):
             if progress:
                 progress(done, number)
-    images.flush()
-    masks.flush()
+    for array in arrays:
+        array.flush()
 
 
-def _earlier(index: Index, settings: Settings, arrays: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _earlier(index: Index, settings: Settings, arrays: Path) -> dict[str, tuple[np.ndarray, ...]]:
     """Source of a sample -> its rows in older arrays of the same settings, memory-mapped.
 
     When a file of a data set has changed, the others need not be decoded again.
     """
     wanted = settings.record(index)
-    rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    rows: dict[str, tuple[np.ndarray, ...]] = {}
+    names = ARRAYS[: 1 if index.task == "classification" else 2]
     for file in sorted(arrays.glob("[!.]*/cases.json")):
         try:
             record = read_document(file, "")
             sources = record.pop("sources")
             if {**record, "index": wanted["index"], "cases": None} != {**wanted, "cases": None}:
                 continue
-            images, masks = mapped(file.parent)
+            arrays_there = [_loaded(file.parent, name) for name in names]
         except (MedsegError, KeyError):  # of an earlier version, or broken: nothing to take from
             continue
-        if len(images) == len(masks) == len(sources):
-            rows |= {source: (images[i], masks[i]) for i, source in enumerate(sources)}
+        if all(len(array) == len(sources) for array in arrays_there):
+            rows |= {source: tuple(array[i] for array in arrays_there) for i, source in enumerate(sources)}
     return rows
 
 
@@ -157,7 +168,10 @@ def _source(sample: IndexedSample) -> str:
     return digest([sample.files, sample.content])[:16]
 
 
-def _decoded(index: Index, i: int, channels: int, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
-    """Image ``(C, h, w)`` and mask ``(1, h, w)`` as the network gets them."""
+def _decoded(index: Index, i: int, channels: int, steps: Steps) -> tuple[np.ndarray, ...]:
+    """Image ``(C, h, w)`` as the network gets it, and for segmentation the mask ``(1, h, w)``."""
+    if index.task == "classification":
+        picture, _ = steps.apply(read_picture(index.root / index.samples[i].image, channels))
+        return (picture.stored(),)
     picture, mask = steps.apply(*read_sample(index, index.samples[i], channels))
     return picture.stored(), mask[None]

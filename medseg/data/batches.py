@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import cpu_count
 from typing import Any
 
@@ -10,18 +10,22 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, unknown
+
+#: how the samples of an epoch are drawn
+SAMPLINGS = ("natural", "balanced")
 
 
 class PreparedPart(Dataset):
     """One part of a data set; its items are batches.
 
-    ``part[[3, 1, 4]]`` is ``{"image": (3, C, H, W), "label": (3, K, H, W)}``, ``part[3]`` one sample without
-    the first axis. Images keep the pixels' own depth (``uint8`` or ``uint16``), labels are ``uint8``, 0 or 1.
+    ``part[[3, 1, 4]]`` is ``{"image": (3, C, H, W), "label": (3, K, H, W)}``, for classification with a label
+    ``(3, K)``; ``part[3]`` is one sample without the first axis. Images keep the pixels' own depth (``uint8`` or
+    ``uint16``), labels are ``uint8``, 0 or 1.
 
     Args:
         images: ``(N, C, H, W)``, all images of the data set.
-        masks: ``(N, K, H, W)``.
+        targets: the masks ``(N, K, H, W)``, or the classes ``(N, K)``.
         positions: where this part's cases lie in them.
         cases: name of each case of this part.
         groups: group of each.
@@ -30,13 +34,13 @@ class PreparedPart(Dataset):
     def __init__(
         self,
         images: np.ndarray | torch.Tensor,
-        masks: np.ndarray | torch.Tensor,
+        targets: np.ndarray | torch.Tensor,
         positions: np.ndarray,
         cases: list[str],
         groups: list[str],
     ) -> None:
         self.images = images
-        self.masks = masks
+        self.targets = targets
         self.positions = positions
         self.cases = cases
         self.groups = groups
@@ -51,7 +55,7 @@ class PreparedPart(Dataset):
 
     def __getitem__(self, item: int | list[int]) -> dict[str, torch.Tensor]:
         where = self.positions[item]
-        return {"image": _taken(self.images, where), "label": _taken(self.masks, where)}
+        return {"image": _taken(self.images, where), "label": _taken(self.targets, where)}
 
     def resident(self, device: torch.device | str) -> PreparedPart:
         """This part with its arrays in the memory of ``device``, if they fit in half of what is free there.
@@ -62,11 +66,31 @@ class PreparedPart(Dataset):
         if device.type == "cpu" or self._bytes() > _free_bytes(device) / 2:
             return self
         order = np.arange(len(self))
-        images, masks = (_taken(array, self.positions).to(device) for array in (self.images, self.masks))
-        return PreparedPart(images, masks, order, self.cases, self.groups)
+        images, targets = (_taken(array, self.positions).to(device) for array in (self.images, self.targets))
+        return PreparedPart(images, targets, order, self.cases, self.groups)
+
+    def classes(self) -> np.ndarray:
+        """Which classes each sample has: ``(n, K)`` ``uint8`` of 0 and 1.
+
+        Raises:
+            MedsegError: the samples have masks, not classes.
+        """
+        if len(self.targets.shape) != 2:
+            raise MedsegError(
+                "the samples of a segmentation set have masks, not classes to count or to balance"
+            )
+        return _taken(self.targets, self.positions).cpu().numpy()
+
+    def class_counts(self) -> np.ndarray:
+        """Number of samples of each class, ``(K,)`` ``int64``.
+
+        Raises:
+            MedsegError: the samples have masks, not classes.
+        """
+        return self.classes().sum(axis=0, dtype=np.int64)
 
     def _bytes(self) -> int:
-        one = [array[:1] for array in (self.images, self.masks)]
+        one = [array[:1] for array in (self.images, self.targets)]
         return len(self) * sum(array.nbytes for array in one)
 
 
@@ -92,23 +116,25 @@ def _free_bytes(device: torch.device) -> float:
     return 0.0  # nothing known of other devices: stay in the memory of the host
 
 
-Augmentation = Callable[..., tuple[np.ndarray, np.ndarray]]
+Augmentation = Callable[..., tuple[np.ndarray, "np.ndarray | None"]]
 
 
 class AugmentedPart(PreparedPart):
     """A part whose samples are changed anew in every epoch.
 
     A draw is a function of (seed, epoch, sample) alone, so it is the same whatever the number of workers, the
-    order of the samples, or where a killed run resumes.
+    order of the samples, or where a killed run resumes. A sample that comes several times in an epoch is changed
+    anew each time.
 
     Args:
         part: the part as it lies on disk.
-        augmentation: ``(image (C, H, W), mask (K, H, W), rng, key) -> (image, mask)``, numpy arrays.
+        augmentation: ``(image (C, H, W), mask (K, H, W), rng, key) -> (image, mask)``, numpy arrays; for
+            classification the mask is None.
         seed: of the draws.
     """
 
     def __init__(self, part: PreparedPart, augmentation: Augmentation, seed: int) -> None:
-        super().__init__(part.images, part.masks, part.positions, part.cases, part.groups)
+        super().__init__(part.images, part.targets, part.positions, part.cases, part.groups)
         self.augmentation = augmentation
         self.seed = seed
 
@@ -116,14 +142,18 @@ class AugmentedPart(PreparedPart):
         if isinstance(item, int):
             return {name: values[0] for name, values in self[[item]].items()}
         epoch = getattr(item, "epoch", 0)
-        changed = [self._draw(i, epoch) for i in item]
-        images, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*changed, strict=True))
-        return {"image": images, "label": masks}
+        turns = getattr(item, "turns", [0] * len(item))
+        changed = [self._draw(i, epoch, turn) for i, turn in zip(item, turns, strict=True)]
+        images, targets = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*changed, strict=True))
+        return {"image": images, "label": targets}
 
-    def _draw(self, index: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(self, index: int, epoch: int, turn: int) -> tuple[np.ndarray, np.ndarray]:
         where = int(self.positions[index])
-        image, mask = (np.array(array[where]) for array in (self.images, self.masks))
-        return self.augmentation(image, mask, np.random.default_rng((self.seed, epoch, index)), key=where)
+        image, target = (np.array(array[where]) for array in (self.images, self.targets))
+        rng = np.random.default_rng((self.seed, epoch, index, turn) if turn else (self.seed, epoch, index))
+        mask = target if target.ndim == 3 else None
+        image, mask = self.augmentation(image, mask, rng, key=where)
+        return image, target if mask is None else mask
 
     def resident(self, device: torch.device | str) -> PreparedPart:
         """The part itself: what changes on the CPU cannot lie ready on a device."""
@@ -131,14 +161,21 @@ class AugmentedPart(PreparedPart):
 
 
 class Batch(list[int]):
-    """The indices of one batch and the epoch that they are drawn for, which workers could not know otherwise."""
+    """The indices of one batch and what workers could not know otherwise.
 
-    def __init__(self, indices: Iterable[int], epoch: int) -> None:
+    Args:
+        indices: of the samples.
+        epoch: that they are drawn for.
+        turns: how often each sample came before in this epoch; never if not given.
+    """
+
+    def __init__(self, indices: Iterable[int], epoch: int, turns: Sequence[int] | None = None) -> None:
         super().__init__(indices)
         self.epoch = epoch
+        self.turns = [0] * len(self) if turns is None else list(turns)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Batch, (list(self), self.epoch)
+        return Batch, (list(self), self.epoch, self.turns)
 
 
 class BatchSampler(Sampler[list[int]]):
@@ -154,6 +191,11 @@ class BatchSampler(Sampler[list[int]]):
         rank: number of this process among ``world_size``; each gets its share of the samples.
         world_size: number of processes. When shuffling, samples from the start of the order are repeated so
             that all processes have the same number; otherwise none is repeated and shares may differ by one.
+        classes: ``(size, K)`` of 0 and 1: when shuffling, draw with replacement, each class equally often, instead
+            of each sample once. The samples of a multi-label set that have no class are one more class.
+
+    Raises:
+        MedsegError: a number is not possible, or classes are given without shuffling.
     """
 
     def __init__(
@@ -165,13 +207,17 @@ class BatchSampler(Sampler[list[int]]):
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        classes: np.ndarray | None = None,
     ) -> None:
+        if classes is not None and not shuffle:
+            raise MedsegError("balanced sampling draws at random; it needs shuffle")
         if size < 1 or batch_size < 1:
             raise MedsegError(f"batch_size is {batch_size} for {size} samples; both must be at least 1")
         if not 0 <= rank < world_size:
             raise MedsegError(f"rank is {rank} of world size {world_size}; it counts from 0")
         self.size, self.batch_size, self.shuffle, self.seed = size, batch_size, shuffle, seed
         self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
+        self.pools = None if classes is None else _pools(classes)
         self.epoch = 0
         if not len(self):
             raise MedsegError(
@@ -198,17 +244,46 @@ class BatchSampler(Sampler[list[int]]):
         """The indices of this process in the order of the epoch."""
         if not self.shuffle:
             return np.arange(self.rank, self.size, self.world_size)
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        return np.resize(order, self._share * self.world_size)[self.rank :: self.world_size]
+        return self._orders()[self.rank :: self.world_size]
+
+    def _orders(self) -> np.ndarray:
+        """The indices of all processes, shuffled, one of each in turn."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        number = self._share * self.world_size
+        if self.pools is None:
+            return np.resize(rng.permutation(self.size), number)
+        # the classes in turn, from a random one on, so that their numbers differ by one at most
+        chosen = np.resize(rng.permutation(len(self.pools)), number)
+        drawn = np.empty(number, dtype=np.int64)
+        for k, pool in enumerate(self.pools):
+            drawn[chosen == k] = rng.choice(pool, int((chosen == k).sum()))
+        return rng.permutation(drawn)
+
+    def _turns(self) -> np.ndarray:
+        """How often each of this process's samples came before in the epoch, in any process."""
+        if self.pools is None:
+            return np.zeros(len(self.order()), dtype=np.int64)
+        orders = self._orders()
+        by_sample = np.argsort(orders, kind="stable")
+        ordered = orders[by_sample]
+        first = np.searchsorted(ordered, ordered)
+        turns = np.empty(len(orders), dtype=np.int64)
+        turns[by_sample] = np.arange(len(orders)) - first
+        return turns[self.rank :: self.world_size]
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self.order()
+        order, turns = self.order(), self._turns()
         ends = [self.batch_size * (batch + 1) for batch in range(len(self))]
         if not self.drop_last:
             ends[-1] = len(order)
         for begin, end in zip([0, *ends], ends, strict=False):
-            chosen = order[begin:end]
-            yield Batch(chosen.tolist(), self.epoch)
+            yield Batch(order[begin:end].tolist(), self.epoch, turns[begin:end].tolist())
+
+
+def _pools(classes: np.ndarray) -> list[np.ndarray]:
+    """The samples of each class that has some, and those without a class."""
+    columns = np.concatenate([classes, classes.max(axis=1, keepdims=True) == 0], axis=1)
+    return [np.flatnonzero(column) for column in columns.T if column.any()]
 
 
 def loader(
@@ -221,6 +296,7 @@ def loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
+    sampling: str = "natural",
 ) -> DataLoader:
     """A ``DataLoader`` over whole batches of a part; its ``sampler`` has ``set_epoch``.
 
@@ -235,13 +311,18 @@ def loader(
         rank: number of this process.
         world_size: number of processes.
         pin_memory: put batches in page-locked memory, for a part in the host's memory that trains on a GPU.
+        sampling: ``natural`` takes each sample once in an epoch; ``balanced`` draws as many with replacement, each
+            class equally often, and is for shuffled classification.
 
     Raises:
-        MedsegError: a number is not possible.
+        MedsegError: a number is not possible, or a part without classes is to be balanced.
     """
+    if sampling not in SAMPLINGS:
+        raise unknown("sampling", sampling, SAMPLINGS)
     if workers is not None and workers < 0:
         raise MedsegError(f"workers is {workers}; give 0 or more")
-    sampler = BatchSampler(len(part), batch_size, shuffle, seed, drop_last, rank, world_size)
+    classes = part.classes() if sampling == "balanced" else None
+    sampler = BatchSampler(len(part), batch_size, shuffle, seed, drop_last, rank, world_size, classes)
     on_host = part.device.type == "cpu"
     if workers is None:
         busy = isinstance(part, AugmentedPart) and torch.cuda.is_available()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from medseg.augmentations import build_augments, copies
-from medseg.data.arrays import mapped
+from medseg.data.arrays import ARRAYS, mapped
 from medseg.data.documents import digest, write_document
 from medseg.data.index import Progress
 from medseg.data.prepared import Prepared
@@ -52,8 +52,8 @@ class Growth:
             progress: told after each image.
 
         Returns:
-            images ``(n * (1 + transforms), C, H, W)``, masks, the name of each, the position of the image that
-            it came from, and the fingerprint.
+            images ``(n * (1 + transforms), C, H, W)``, masks or classes, the name of each, the position
+            of the image that it came from, and the fingerprint.
         """
         augments = build_augments(self.names, self.arguments)
         if not augments:
@@ -66,8 +66,11 @@ class Growth:
             with dataset_lock(samples.index.dataset, samples.folder.parents[2]):
                 if not folder.is_dir():
                     self._build(samples, positions, augments, names, folder, progress)
-        images, masks = mapped(folder)
-        return images, masks, names, np.repeat(positions, len(augments) + 1).tolist(), key
+        origins = np.repeat(positions, len(augments) + 1)
+        images, targets = mapped(folder, samples.index)
+        if samples.task == "classification":
+            targets = samples.targets[origins]
+        return images, targets, names, origins.tolist(), key
 
     def _record(self, augments: Sequence[Any]) -> dict[str, Any]:
         arguments = {name: dict(values) for name, values in self.arguments.items()}
@@ -112,31 +115,33 @@ class Growth:
         progress: Progress | None,
     ) -> None:
         each, number = len(augments) + 1, len(positions)
-        images, masks = (
+        # images, and masks where there are some: classes are those of the originals
+        sources = [samples.images, *([samples.targets] if samples.task == "segmentation" else [])]
+        grown = [
             np.lib.format.open_memmap(
                 folder / f"{name}.npy",
                 mode="w+",
                 dtype=source.dtype,
                 shape=(number * each, *source.shape[1:]),
             )
-            for name, source in (("images", samples.images), ("masks", samples.masks))
-        )
+            for name, source in zip(ARRAYS, sources, strict=False)
+        ]
 
         def place(i: int) -> None:
-            image, mask = (np.array(array[positions[i]]) for array in (samples.images, samples.masks))
+            rows = [np.array(source[positions[i]]) for source in sources]
             case = int(digest([samples.cases[positions[i]]])[:12], 16)
-            images[i * each], masks[i * each] = image, mask
-            for j, (_, image_copy, mask_copy) in enumerate(
-                copies(augments, image, mask, (self.seed, case)), 1
-            ):
-                images[i * each + j], masks[i * each + j] = image_copy, mask_copy
+            image, mask = (*rows, None)[:2]
+            made = copies(augments, image, mask, (self.seed, case))
+            for j, copied in enumerate([rows, *(copied for _, *copied in made)]):
+                for array, row in zip(grown, copied, strict=False):
+                    array[i * each + j] = row
 
         with one_cv_thread(), ThreadPoolExecutor(cpu_count()) as pool:
             for done, _ in enumerate(pool.map(place, range(number)), 1):
                 if progress:
                     progress(done, number)
-        images.flush()
-        masks.flush()
+        for array in grown:
+            array.flush()
 
 
 @contextmanager

@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medseg.data.address import split_address
 from medseg.data.catalogue import find_spec
+from medseg.data.class_table import Table
 from medseg.data.documents import digest
-from medseg.data.images import FileFault
+from medseg.data.images import FileFault, read_picture
 from medseg.data.index_file import Fault, Index, IndexedSample, Rules
-from medseg.data.reading import read_pair, read_sample
-from medseg.data.spec import DatasetSpec, Sample, natural_key
+from medseg.data.reading import check_classes, read_pair, read_sample
+from medseg.data.spec import DatasetSpec, Label, Sample, natural_key
 from medseg.errors import MedsegError
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "find_spec",
     "read_sample",
     "stamps",
+    "united",
 ]
 
 #: called with the number of samples done and their total
@@ -38,14 +41,14 @@ Progress = Callable[[int, int], None]
 
 
 class FaultyFiles(MedsegError):
-    """Some pairs cannot be used; ``faults`` holds all of them."""
+    """Some images, or pairs of image and mask, cannot be used; ``faults`` holds all of them."""
 
-    def __init__(self, dataset: str, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, dataset: str, faults: tuple[Fault, ...], what: str = "pairs") -> None:
         shown = [f"  {fault.case}: {fault.reason} ({fault.file}); {fault.cure}" for fault in faults[:20]]
         more = [f"  ... and {len(faults) - 20} more"] if len(faults) > 20 else []
-        head = f"{dataset}: {len(faults)} faulty pairs; mend them, or leave them out with --skip-faulty"
+        head = f"{dataset}: {len(faults)} faulty {what}; mend them, or leave them out with --skip-faulty"
         super().__init__("\n".join([head, *shown, *more]))
-        self.faults = faults
+        self.faults, self.what = faults, what
 
 
 def build_index(
@@ -61,12 +64,16 @@ def build_index(
     allow_empty: bool | None = None,
     mask_value: int | None = None,
     skip_faulty: bool = False,
+    classes: str | None = None,
+    table: Table | None = None,
+    multilabel: bool = False,
     progress: Progress | None = None,
 ) -> Index:
     """Open every image and mask of a data set and list the good ones.
 
     Args:
-        dataset: a registered name, or a name of one's own together with ``images`` and ``masks``.
+        dataset: a registered name, or a name of one's own together with ``images`` and ``masks``, with ``classes``, or
+            with ``table``.
         data_dir: the folder of the data set; a built-in one is drawn there.
         images: glob of the images, relative to the folder.
         masks: glob of an image's masks, with ``{stem}``.
@@ -77,21 +84,24 @@ def build_index(
         allow_empty: masks without lesion are good; as the spec says if not given.
         mask_value: the one value that means lesion, for masks that are label maps.
         skip_faulty: leave faulty pairs out instead of raising.
+        classes: pattern of the images of one's own folders of classes, with ``{class}``.
+        table: one's own table of classes; ``images`` then says which files it means.
+        multilabel: an image of one's own table may have several classes, or none.
         progress: told after each sample.
 
     Raises:
         FaultyFiles: some pairs are faulty and ``skip_faulty`` is not set.
-        MedsegError: the name or the folder does not exist, or no sample is usable.
+        MedsegError: the name or the folder does not exist, no sample is usable, or there are too few classes.
     """
-    spec = find_spec(dataset, images=images, masks=masks, group=group, channels=channels, label=label)
+    source: dict[str, Any] = {"images": images, "masks": masks, "group": group}
+    source |= {"classes": classes, "table": table, "multilabel": multilabel}
+    spec = find_spec(dataset, **source, channels=channels, label=label)
     rules = Rules(
-        images,
-        masks,
-        group,
-        spec.grey_masks if grey_masks is None else grey_masks,
-        spec.empty_masks if allow_empty is None else allow_empty,
-        skip_faulty,
-        mask_value,
+        **source,
+        grey_masks=spec.grey_masks if grey_masks is None else grey_masks,
+        allow_empty=spec.empty_masks if allow_empty is None else allow_empty,
+        skip_faulty=skip_faulty,
+        mask_value=mask_value,
     )
     channels = channels or spec.channels
     if channels not in (1, 3):
@@ -102,32 +112,50 @@ def build_index(
     listed = spec.index(root)
     if not listed:
         raise MedsegError(f"{root}: no image of {spec.title} found; check the folder and the patterns")
+    labels = spec.labels or _listed_classes(listed, spec)
+    spec = replace(spec, labels=labels)
     twins = _twins(listed)
     twin_cases = {fault.case for fault in twins}
     single = [sample for sample in listed if sample.case not in twin_cases]
     opened, unusable = _open_all(single, root, channels, spec, rules, progress)
     samples, depth, odd = _one_depth(opened)
     faults = tuple(sorted((*unusable, *odd, *twins), key=lambda fault: natural_key(fault.case)))
+    what = "pairs" if spec.task == "segmentation" else "images"
     if faults and not skip_faulty:
-        raise FaultyFiles(dataset, faults)
+        raise FaultyFiles(dataset, faults, what)
     if not samples:
-        raise MedsegError(f"{root}: every pair of {spec.title} is faulty; the first: {faults[0].reason}")
+        raise MedsegError(
+            f"{root}: every {what[:-1]} of {spec.title} is faulty; the first: {faults[0].reason}"
+        )
     duplicates = find_duplicates(samples)
+    groups = united({sample.case: sample.group for sample in samples}, duplicates)
     return Index(
         dataset,
         spec.title,
         root,
         channels,
         depth,
-        spec.labels,
+        labels,
         spec.licence,
         spec.citation,
         spec.expected,
-        tuple(_regrouped(samples, duplicates)),
+        tuple(replace(sample, group=groups[sample.case]) for sample in samples),
         faults,
         duplicates,
         rules,
+        spec.task,
+        spec.multilabel,
     )
+
+
+def _listed_classes(listed: list[Sample], spec: DatasetSpec) -> tuple[Label, ...]:
+    """The classes of a user's own data set in natural order."""
+    names = sorted({name for sample in listed for name in sample.classes}, key=natural_key)
+    if len(names) < (1 if spec.multilabel else 2):
+        raise MedsegError(
+            f"{spec.title}: the classes found are {', '.join(names) or 'none'}; at least two are needed to tell apart"
+        )
+    return tuple(Label(name) for name in names)
 
 
 Opened = tuple[IndexedSample, str]
@@ -162,11 +190,13 @@ def _open_or_fault(
                 sample.case, sample.masks[0], "the mask has no image", "restore the image or remove the mask"
             )
         ]
-    if not sample.masks:
+    if not sample.masks and spec.task == "segmentation":
         return [], [
             Fault(sample.case, sample.image, "the image has no mask", "restore the mask or remove the image")
         ]
     try:
+        if spec.task == "classification":
+            check_classes(root, sample, spec)
         sample = spec.resolve(root, sample) if spec.resolve else sample
         return [_open(sample, root, channels, spec, rules)], []
     except FileFault as fault:
@@ -175,18 +205,24 @@ def _open_or_fault(
 
 
 def _open(sample: Sample, root: Path, channels: int, spec: DatasetSpec, rules: Rules) -> Opened:
-    picture, mask = read_pair(sample, root, channels, spec, rules, rules.allow_empty)
+    segmentation = spec.task == "segmentation"
+    if segmentation:
+        picture, mask = read_pair(sample, root, channels, spec, rules, rules.allow_empty)
+    else:
+        picture, mask = read_picture(root / sample.image, channels), np.zeros(1)
     image = picture.stored()
     files = [root / name for name in (sample.image, *sample.masks)]
     # an even image, such as the outermost slice of a volume, shows nothing: another one is not the same picture
     even = bool((image == image.flat[0]).all())
+    # two blank tiles are equal to the last byte, and would make one group of two patients
+    nothing = [content(files[:1]), split_address(files[0])[1]] if segmentation else [sample.image]
     indexed = IndexedSample(
         **asdict(sample) | {"masks": sample.masks},
         height=image.shape[1],
         width=image.shape[2],
         lesion_fraction=round(float(mask.mean()), 6),
         content=content(files),
-        pixels=digest([content(files[:1]), split_address(files[0])[1]]) if even else _fingerprint(image),
+        pixels=digest(nothing) if even else _fingerprint(image),
         stamps=stamps(files),
     )
     return indexed, str(image.dtype)
@@ -259,17 +295,21 @@ def find_duplicates(samples: Iterable[IndexedSample]) -> tuple[tuple[str, ...], 
     return tuple(tuple(names) for names in cases.values() if len(names) > 1)
 
 
-def _regrouped(samples: list[IndexedSample], duplicates: tuple[tuple[str, ...], ...]) -> list[IndexedSample]:
-    """Unite the groups of duplicates, under the first group's name in natural order."""
-    united = {sample.group: sample.group for sample in samples}
+def united(group_of: Mapping[str, str], duplicates: Iterable[Iterable[str]]) -> dict[str, str]:
+    """The group of each case when the groups of duplicates are one, under the first one's name in natural order.
+
+    Args:
+        group_of: case -> group.
+        duplicates: sets of cases that show the same picture.
+    """
+    top = {group: group for group in group_of.values()}
 
     def first(group: str) -> str:
-        while united[group] != group:
-            group = united[group]
+        while top[group] != group:
+            group = top[group]
         return group
 
-    group_of = {sample.case: sample.group for sample in samples}
     for cases in duplicates:
         groups = sorted({first(group_of[case]) for case in cases}, key=natural_key)
-        united.update(dict.fromkeys(groups, groups[0]))
-    return [replace(sample, group=first(sample.group)) for sample in samples]
+        top.update(dict.fromkeys(groups, groups[0]))
+    return {case: first(group) for case, group in group_of.items()}

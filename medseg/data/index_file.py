@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from medseg.data.class_table import Table
 from medseg.data.documents import digest, read_document, write_document
 from medseg.data.spec import Label
 from medseg.errors import MedsegError
@@ -28,15 +31,14 @@ class IndexedSample:
     """A sample that was opened and found good.
 
     Args:
-        case, image, masks, group, part: as in ``Sample``; duplicates share a group.
+        case, image, masks, group, part, category, classes: as in ``Sample``; duplicates share a group.
         height: of the image, in pixels.
         width: of the image, in pixels.
-        lesion_fraction: share of the pixels that the mask marks, 0 to 1.
+        lesion_fraction: share of the pixels that the mask marks, 0 to 1; 0 for classification.
         content: SHA-256 of the bytes of the image and mask files.
-        pixels: SHA-256 of the decoded image, the same for two files that show the same picture; of an image of one
-            single value that of the file, as it shows nothing.
+        pixels: SHA-256 of the decoded image, the same for two files that show the same picture; an image of one
+            single value, which shows nothing, is told by its file (segmentation) or its name (classification).
         stamps: size in bytes and modification time in ns of the image and each mask.
-        category: class of the whole image, such as ``malignant``; ``None`` where the set has no classes.
     """
 
     case: str
@@ -51,6 +53,7 @@ class IndexedSample:
     pixels: str
     stamps: tuple[tuple[int, int], ...]
     category: str | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -70,6 +73,9 @@ class Rules:
         allow_empty: masks without lesion are good.
         skip_faulty: faulty pairs were left out.
         mask_value: the one value that means lesion in masks that are label maps.
+        classes: pattern of a user's own folders of classes, with ``{class}``.
+        table: a user's own table of classes.
+        multilabel: images of the user's own table may have several classes, or none.
     """
 
     images: str | None = None
@@ -79,6 +85,14 @@ class Rules:
     allow_empty: bool = False
     skip_faulty: bool = False
     mask_value: int | None = None
+    classes: str | None = None
+    table: Table | None = None
+    multilabel: bool = False
+
+    def source(self) -> dict[str, Any]:
+        """The arguments of ``catalogue.find_spec`` that say where images, masks and classes are found."""
+        names = ("images", "masks", "group", "classes", "table", "multilabel")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -91,11 +105,13 @@ class Index:
         root: absolute top folder, to which the samples' paths are relative.
         channels: channels of the images as they are read, 1 or 3.
         depth: type of the pixels, ``uint8``, ``uint16`` or ``float32``.
-        labels: the structures of the masks.
+        labels: the structures of the masks, or all classes in the order of the channels.
         samples: in natural order of the listing.
         faults: the samples that were left out.
         duplicates: sets of cases that show the same picture, which share a group.
         rules: how the folder was read.
+        task: ``segmentation`` or ``classification``.
+        multilabel: an image may have several classes, or none.
     """
 
     dataset: str
@@ -111,16 +127,28 @@ class Index:
     faults: tuple[Fault, ...] = ()
     duplicates: tuple[tuple[str, ...], ...] = ()
     rules: Rules = field(default_factory=Rules)
+    task: str = "segmentation"
+    multilabel: bool = False
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over what the samples hold and how they are grouped, wherever the folder lies."""
-        # a category is appended only where there is one: data sets without keep the fingerprints of old indexes
+        # categories and classes are appended only where there are some: other sets keep the fingerprints of old indexes
         lines = sorted(
-            (s.case, s.group, s.part or "", s.content, *([s.category] if s.category else []))
+            (s.case, s.group, s.part or "", s.content, *([s.category] if s.category else []), *s.classes)
             for s in self.samples
         )
-        return digest([FORMAT, self.dataset, self.channels, [label.name for label in self.labels], lines])
+        head = [FORMAT, self.dataset, self.channels, [label.name for label in self.labels]]
+        kind = [] if self.task == "segmentation" else [self.task, self.multilabel]
+        return digest([*head, *kind, lines])
+
+    def targets(self) -> np.ndarray:
+        """Which classes each image of a classification set has: ``(N, K)`` ``uint8`` of 0 and 1."""
+        channel = {label.name: k for k, label in enumerate(self.labels)}
+        targets = np.zeros((len(self.samples), len(channel)), np.uint8)
+        for i, sample in enumerate(self.samples):
+            targets[i, [channel[name] for name in sample.classes]] = 1
+        return targets
 
     @property
     def groups(self) -> int:
@@ -139,8 +167,14 @@ def write_index(index: Index, path: Path) -> None:
     document = {"format": FORMAT, "fingerprint": index.fingerprint, **head, "root": str(index.root)}
     document["duplicates"] = [list(cases) for cases in index.duplicates]
     document["faults"] = [asdict(fault) for fault in index.faults]
-    document["samples"] = [asdict(sample) for sample in index.samples]
+    document["samples"] = [_line(sample) for sample in index.samples]
     write_document(document, path)
+
+
+def _line(sample: IndexedSample) -> dict[str, Any]:
+    """A sample for JSON; classes are said where there are some."""
+    line = asdict(sample)
+    return line if sample.classes else {key: value for key, value in line.items() if key != "classes"}
 
 
 def read_index(path: Path) -> Index:
@@ -169,14 +203,21 @@ def _revived(document: dict[str, Any]) -> dict[str, Any]:
         Label(item["name"], tuple(item["code"]) if item["code"] else None) for item in document["labels"]
     )
     samples = tuple(
-        IndexedSample(**{**item, "masks": tuple(item["masks"]), "stamps": tuple(map(tuple, item["stamps"]))})
+        IndexedSample(
+            **item
+            | {name: tuple(item.get(name, ())) for name in ("masks", "classes")}
+            | {"stamps": tuple(map(tuple, item["stamps"]))}
+        )
         for item in document["samples"]
     )
+    rules = dict(document["rules"])
+    if rules.get("table"):
+        rules["table"] = Table.revived(rules["table"])
     return document | {
         "root": Path(document["root"]),
         "labels": labels,
         "samples": samples,
         "faults": tuple(Fault(**item) for item in document["faults"]),
         "duplicates": tuple(map(tuple, document["duplicates"])),
-        "rules": Rules(**document["rules"]),
+        "rules": Rules(**rules),
     }

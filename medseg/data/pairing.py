@@ -22,7 +22,7 @@ def masks_by_stem(folder: Path, pattern: str, stems: set[str]) -> dict[str, list
     """Mask files by the stem of the image they belong to."""
     before, after = pattern.split("{stem}")
     shortest, longest = (
-        re.compile(f"{_regex(before)}({any_})(?:{_regex(after)})$") for any_ in ("[^/]+?", "[^/]+")
+        re.compile(f"{glob_regex(before)}({any_})(?:{glob_regex(after)})$") for any_ in ("[^/]+?", "[^/]+")
     )
     found: dict[str, list[str]] = {}
     for name in files_of(folder, f"{before}*{after}"):
@@ -33,7 +33,7 @@ def masks_by_stem(folder: Path, pattern: str, stems: set[str]) -> dict[str, list
     return found
 
 
-def _regex(glob: str) -> str:
+def glob_regex(glob: str) -> str:
     """A glob pattern as a regular expression; ``*`` stays within one folder, ``**/`` does not."""
     text = re.escape(glob).replace(r"\*\*/", "(?:.*/)?")
     return text.replace(r"\*", "[^/]*").replace(r"\?", "[^/]")

@@ -1,9 +1,9 @@
-"""Dividing samples into parts: groups whole, categories and lesion sizes spread alike; or a permutation."""
+"""Dividing samples into parts: groups whole, classes or lesion sizes spread alike; or a permutation."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -62,15 +62,17 @@ def partition(
             f"{dataset}: {len(groups)} groups cannot fill {len(shares)} parts that share no group; "
             "use fewer parts, name finer groups, or split --ungrouped"
         )
-    counts = _group_counts(groups, strata(samples))
+    counts = _group_counts(groups, spread(samples))
     targets = np.outer(shares, counts.sum(axis=0))
+    weights = _weights(samples, counts)
     rng = np.random.default_rng(seed)
     best: tuple[float, list[int]] | None = None
     for _ in range(TRIES):
-        chosen, cost = _assign(counts, targets, rng.permutation(len(groups)))
+        chosen, missing = _assign(counts, targets, rng.permutation(len(groups)), weights)
+        cost = float((missing**2 * weights).sum())
         if best is None or cost < best[0]:
             best = cost, chosen
-        if cost <= len(shares) * counts.shape[1]:  # every count within about one sample of its share
+        if (missing**2).sum() <= missing.size:  # every count within about one sample of its share
             break
     part_of = best[1] if best else []
     parts = [
@@ -79,32 +81,59 @@ def partition(
     return [[samples[i] for i in sorted(part)] for part in parts]
 
 
-def _group_counts(groups: list[list[int]], classes: list[int]) -> np.ndarray:
-    """Samples of each group, in all (first column) and by stratum."""
-    kinds = sorted(set(classes))
-    counts = np.zeros((len(groups), 1 + len(kinds)))
+def spread(samples: Sequence[IndexedSample]) -> np.ndarray:
+    """What is spread alike over the parts: ``(N, S)`` of 0 and 1.
+
+    Each class is a column of its own, so that an image with several counts for each, and the images without one
+    are another; for segmentation, the columns are the strata.
+    """
+    if any(sample.classes for sample in samples):
+        kinds: list[tuple[Hashable, ...]] = [sample.classes or (None,) for sample in samples]
+    else:
+        kinds = [(stratum,) for stratum in strata(samples)]
+    known = sorted({kind for own in kinds for kind in own}, key=lambda kind: (kind is None, kind))
+    column = {kind: k for k, kind in enumerate(known)}
+    table = np.zeros((len(samples), len(known)))
+    for i, own in enumerate(kinds):
+        table[i, [column[kind] for kind in own]] = 1
+    return table
+
+
+def _group_counts(groups: list[list[int]], table: np.ndarray) -> np.ndarray:
+    """Samples of each group, in all (first column) and by what is spread."""
+    counts = np.zeros((len(groups), 1 + table.shape[1]))
     for g, group in enumerate(groups):
         counts[g, 0] = len(group)
-        for i in group:
-            counts[g, 1 + kinds.index(classes[i])] += 1
+        counts[g, 1:] = table[group].sum(axis=0)
     return counts
 
 
-def _assign(counts: np.ndarray, targets: np.ndarray, order: np.ndarray) -> tuple[list[int], float]:
-    """The part of each group, and the sum of squared distances of the counts to their targets."""
+def _weights(samples: Sequence[IndexedSample], counts: np.ndarray) -> np.ndarray:
+    """What a squared distance counts in each column: for classes less the commoner they are, or rare ones drown."""
+    if any(sample.classes for sample in samples):
+        return 1 / counts.sum(axis=0)
+    return np.ones(counts.shape[1])
+
+
+def _assign(
+    counts: np.ndarray, targets: np.ndarray, order: np.ndarray, weights: np.ndarray
+) -> tuple[list[int], np.ndarray]:
+    """The part of each group, and how far the counts end from their targets."""
     missing = targets.copy()
+    weighted = counts * weights
+    own = (counts * weighted).sum(axis=1)
     chosen = [0] * len(counts)
     empty = set(range(len(targets)))
     for place, g in enumerate(order):
         # |missing - count|^2 - |missing|^2, the change in cost if the group goes to a part
-        change = (counts[g] ** 2).sum() - 2 * missing @ counts[g]
+        change = own[g] - 2 * missing @ weighted[g]
         # the last groups go where there is none yet
         open_to = sorted(empty) if len(order) - place <= len(empty) else range(len(targets))
         part = min(open_to, key=change.__getitem__)
         chosen[g] = part
         missing[part] -= counts[g]
         empty.discard(part)
-    return chosen, float((missing**2).sum())
+    return chosen, missing
 
 
 def permutation(

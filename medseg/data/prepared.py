@@ -1,8 +1,9 @@
 """The fast path: every pixel decoded and resized once, then memory-mapped by each run with these settings.
 
 ``prepared/<dataset>/arrays/<key>/`` holds ``images.npy`` (N, C, H, W) of the pixels' own depth, ``masks.npy``
-(N, 1, H, W) ``uint8`` of 0 and 1, and ``cases.json``. The key is a hash of the index and the settings, so
-other images or another size make other arrays, and equal ones are shared.
+(N, 1, H, W) ``uint8`` of 0 and 1, and ``cases.json``; classes stand in the index, so that such sets have no masks.
+The key is a hash of the index and the settings, so other images or another size make other arrays, and equal ones
+are shared.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Prepared:
     Args:
         index: the data set.
         images: ``(N, C, H, W)`` of the pixels' own depth, memory-mapped.
-        masks: ``(N, 1, H, W)`` ``uint8`` of 0 and 1, memory-mapped.
+        targets: ``uint8`` of 0 and 1: the masks ``(N, 1, H, W)``, memory-mapped, or the classes ``(N, K)``.
         folder: where the arrays lie.
         fingerprint: hash of the index and the settings.
         splits: the split.
@@ -45,7 +46,7 @@ class Prepared:
 
     index: Index
     images: np.ndarray = field(repr=False)
-    masks: np.ndarray = field(repr=False)
+    targets: np.ndarray = field(repr=False)
     folder: Path
     fingerprint: str
     splits: Splits = field(repr=False)
@@ -65,8 +66,18 @@ class Prepared:
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """The structures of the masks."""
+        """The structures of the masks, or the classes."""
         return self.index.labels
+
+    @property
+    def task(self) -> str:
+        """``segmentation`` or ``classification``."""
+        return self.index.task
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self.index.multilabel
 
     @property
     def channels(self) -> int:
@@ -97,7 +108,7 @@ class Prepared:
         groups = source.groups
         part = PreparedPart(
             source.images,
-            source.masks,
+            source.targets,
             positions,
             [item["case"] for item in items],
             [groups[i] for i in positions],
@@ -148,9 +159,9 @@ def prepare(
     settings = settings.complete(index)
     external = None
     if test_index is not None:
-        images, masks, folder = open_arrays(test_index, settings, prepared_dir, progress)
+        images, targets, folder = open_arrays(test_index, settings, prepared_dir, progress)
         key = settings.key(test_index)
-        external = Prepared(test_index, images, masks, folder, key, splits, repeat, steps.normalization)
-    images, masks, folder = open_arrays(index, settings, prepared_dir, progress)
+        external = Prepared(test_index, images, targets, folder, key, splits, repeat, steps.normalization)
+    images, targets, folder = open_arrays(index, settings, prepared_dir, progress)
     key = settings.key(index)
-    return Prepared(index, images, masks, folder, key, splits, repeat, steps.normalization, external)
+    return Prepared(index, images, targets, folder, key, splits, repeat, steps.normalization, external)

@@ -62,12 +62,18 @@ def preview(
     for row, i in zip(axes, chosen, strict=True):
         picture, mask = steps.apply(*read_sample(index, index.samples[i]))
         image = picture.stored()
+        sample = index.samples[i]
+        title = (
+            sample.case
+            if index.task == "segmentation"
+            else f"{sample.case}\n{', '.join(sample.classes) or 'none'}"
+        )
         shown = [("original", image, mask[None]), *copies(augments, image, mask[None], (seed, i))]
         span = float(image.min()), float(image.max())
         for axis, (name, pixels, outlined) in zip(row, shown, strict=True):
             show(axis, pixels, span)
             outline(axis, np.asarray(outlined.any(0)))
-            axis.set_title(index.samples[i].case if name == "original" else name, fontsize=8)
+            axis.set_title(title if name == "original" else name, fontsize=8)
     figure.suptitle(f"{index.title}: {augment}", fontsize=10)
     try:
         with atomic_write(path, "wb") as file:

@@ -48,9 +48,9 @@ def training_part(
     if protocol == "online":
         return AugmentedPart(part, Pipeline(augments), seed)
     growth = Growth(names, arguments or {}, seed)
-    images, masks, cases, _, _ = growth.open(samples, part.positions, progress)
+    images, targets, cases, _, _ = growth.open(samples, part.positions, progress)
     groups = np.repeat(part.groups, len(cases) // len(part)).tolist()
-    return PreparedPart(images, masks, np.arange(len(cases)), cases, groups).resident(device)
+    return PreparedPart(images, targets, np.arange(len(cases)), cases, groups).resident(device)
 
 
 def protocol_samples(
@@ -80,7 +80,7 @@ def protocol_samples(
     if usual.kind not in ("holdout", "kfold"):
         raise MedsegError(f"augment {augment!r} splits at random; split {usual.name} does not")
     growth = Growth(parse_augment(augment)[0], arguments or {}, seed)
-    images, masks, cases, origins, key = growth.open(samples, np.arange(len(samples.cases)), progress)
+    images, targets, cases, origins, key = growth.open(samples, np.arange(len(samples.cases)), progress)
     grown = tuple(
         replace(samples.index.samples[i], case=case) for i, case in zip(origins, cases, strict=True)
     )
@@ -95,4 +95,4 @@ def protocol_samples(
             write_splits(make_splits(index, **drawn, ungrouped=True, name=name), path)
         splits = read_splits(path, index)
     splits.items(samples.repeat)
-    return replace(samples, index=index, images=images, masks=masks, fingerprint=key, splits=splits)
+    return replace(samples, index=index, images=images, targets=targets, fingerprint=key, splits=splits)

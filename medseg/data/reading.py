@@ -1,4 +1,4 @@
-"""One sample from its files: the picture and its mask, which the index checks and the arrays keep."""
+"""One sample from its files: the picture and its mask or classes, which the index checks and the arrays keep."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def read_sample(
 ) -> tuple[Picture, np.ndarray]:
     """Read an indexed sample: its picture, and its mask ``(H, W)`` ``uint8`` of 0 and 1, of the same size.
 
+    A sample of a classification set has a mask of 0, as it has no lesion drawn.
+
     Args:
         index: the data set.
         sample: one of its samples.
@@ -27,9 +29,27 @@ def read_sample(
     Raises:
         FileFault: a file is gone or has changed for the worse since the index was made.
     """
-    rules = index.rules
-    spec = find_spec(index.dataset, images=rules.images, masks=rules.masks, group=rules.group)
-    return read_pair(sample, index.root, channels or index.channels, spec, rules, empty_ok=True)
+    if index.task == "classification":
+        picture = read_picture(index.root / sample.image, channels or index.channels)
+        return picture, np.zeros(picture.values.shape[1:], np.uint8)
+    spec = find_spec(index.dataset, **index.rules.source())
+    return read_pair(sample, index.root, channels or index.channels, spec, index.rules, empty_ok=True)
+
+
+def check_classes(root: Path, sample: Sample, spec: DatasetSpec) -> None:
+    """Refuse an image whose classes are not those of its data set, or too many or few.
+
+    Raises:
+        FileFault: they are.
+    """
+    known = [label.name for label in spec.labels]
+    strange = next((name for name in sample.classes if name not in known), None)
+    if strange is not None:
+        reason = f"class {strange!r} is none of {', '.join(known)}"
+        raise FileFault(root / sample.image, reason, "correct its class or remove the image")
+    if not spec.multilabel and len(sample.classes) != 1:
+        seen = ", ".join(sample.classes) or "none"
+        raise FileFault(root / sample.image, f"needs one class; it has {seen}", "name its one class")
 
 
 def read_pair(

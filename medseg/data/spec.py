@@ -1,4 +1,4 @@
-"""What a data set is: labels, channels, where its files lie, and how images find their masks and groups."""
+"""What a data set is: task, labels, channels, where its files lie, how images find masks, classes and groups."""
 
 from __future__ import annotations
 
@@ -35,18 +35,21 @@ class DatasetSpec:
     Args:
         title: name as its authors write it.
         channels: channels of an image, 1 or 3.
-        labels: the structures of the masks.
+        labels: the structures of the masks; for classification all classes, in the order of the channels (none: those
+            that the listing has, in natural order).
         index: top folder -> samples.
         layout: folders and files that the top folder holds, by which it is recognised.
         homepage: the official download page.
         licence: terms of use, as best known.
         citation: the paper to cite.
-        expected: official number of images with masks.
+        expected: official number of images with masks, or with classes.
         grey_masks: masks carry intermediate grey levels and are cut at half of full scale.
         empty_masks: masks without any lesion are part of the data set.
         fit_masks: masks of another size but the image's proportions (within 2 %) are stretched to it.
         resolve: tells by their content which files of a sample are its masks, when the index is made.
         draw_mask: draws a mask from an annotation such as ``Info.txt#mdb001``, where masks are no images.
+        task: ``segmentation`` or ``classification``.
+        multilabel: an image may have several classes, or none.
         notes: known faults and how they are handled.
         draw: draws the data set into an empty folder (built-in sets only).
     """
@@ -65,6 +68,8 @@ class DatasetSpec:
     fit_masks: bool = False
     resolve: Resolver | None = None
     draw_mask: MaskDrawer | None = None
+    task: str = "segmentation"
+    multilabel: bool = False
     notes: tuple[str, ...] = ()
     draw: Callable[[Path], None] | None = None
 

@@ -1,8 +1,8 @@
 """Which case trains, validates or tests in each repeat: ``prepared/<dataset>/splits/<name>.json``.
 
 Splits are grouped and stratified by default: a group (patient, video, set of duplicates) never lies in two
-parts, and images without a lesion and with small, middle and large ones are spread alike. The file is also a
-MONAI datalist, see ``splits_file``.
+parts, and images without a lesion and with small, middle and large ones, or for classification each class, are
+spread alike. The file is also a MONAI datalist, see ``splits_file``.
 """
 
 from __future__ import annotations
@@ -136,7 +136,15 @@ def _present(test_index: Index | None) -> Index:
 def _different(index: Index, test_index: Index) -> None:
     if index.dataset == test_index.dataset:
         raise MedsegError(f"an external test of {index.dataset} needs another data set, not itself")
+    if (index.task, index.multilabel) != (test_index.task, test_index.multilabel):
+        kinds = [f"{i.task}{' with several labels' if i.multilabel else ''}" for i in (index, test_index)]
+        raise MedsegError(f"{index.dataset} is {kinds[0]}, {test_index.dataset} {kinds[1]}: tasks differ")
     names = [label.name for label in index.labels], [label.name for label in test_index.labels]
+    if index.task == "classification" and names[0] != names[1]:
+        raise MedsegError(
+            f"{index.dataset} has classes {names[0]}, {test_index.dataset} {names[1]}: an external test needs the"
+            " same, in the same order"
+        )
     if len(names[0]) != len(names[1]):
         raise MedsegError(
             f"{index.dataset} has labels {names[0]}, {test_index.dataset} {names[1]}: numbers differ"
@@ -228,5 +236,6 @@ def _items(parts: Parts, tested_on: str | None) -> dict[str, list[dict[str, Any]
 
 
 def _item(sample: IndexedSample) -> dict[str, Any]:
-    label = sample.masks[0] if len(sample.masks) == 1 else list(sample.masks)
+    labels = sample.masks or sample.classes
+    label = labels[0] if len(labels) == 1 else list(labels)
     return {"image": sample.image, "label": label, "case": sample.case, "group": sample.group}

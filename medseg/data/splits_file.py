@@ -1,6 +1,7 @@
 """A split as a record and as ``splits/<name>.json``, one case per line and a MONAI datalist at once.
 
-``load_decathlon_datalist(file, data_list_key="training_0", base_dir=<the data set's folder>)`` reads it.
+``load_decathlon_datalist(file, data_list_key="training_0", base_dir=<the data set's folder>)`` reads it, for
+classification with ``is_segmentation=False``: the label is then the class's name, or a list of names.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from medseg.data.datasets import DATASETS
-from medseg.data.index import Progress, build_index, content, find_spec, stamps
+from medseg.data.index import Progress, build_index, content, find_spec, stamps, united
 from medseg.data.index_file import Index, IndexedSample, index_path, read_index, write_index
 from medseg.data.spec import Sample
 from medseg.data.splits import make_splits, parse_split_name
@@ -97,13 +97,15 @@ def refreshed(index: Index, data_dir: Path | None) -> Index:
     Raises:
         MedsegError: a file is gone, has another content, or came in addition.
     """
-    rules = index.rules
-    spec = find_spec(index.dataset, images=rules.images, masks=rules.masks, group=rules.group)
+    spec = find_spec(index.dataset, **index.rules.source())
     if spec.draw and data_dir is None and not spec.found_in(index.root):
         spec.draw(index.root)
     root = spec.locate(data_dir or index.root)
     cure = f"run 'medseg data index {index.dataset}' again"
-    _same_listing(index, spec.index(root), spec.resolve is not None, cure)
+    listed = spec.index(root)
+    _same_listing(index, listed, spec.resolve is not None, cure)
+    if index.task == "classification":
+        _same_classes(index, listed, cure)
     samples = tuple(_fresh_sample(sample, root, cure) for sample in index.samples)
     return (
         index
@@ -125,6 +127,20 @@ def _same_listing(index: Index, listed: list[Sample], resolved: bool, cure: str)
         raise MedsegError(
             f"{index.dataset}: {len(new)} files came after the index was made, such as {new[0]}; {cure}"
         )
+
+
+def _same_classes(index: Index, listed: list[Sample], cure: str) -> None:
+    """Refuse a listing that tells other classes, parts or groups than it did: a table is easily corrected."""
+    now = {sample.image: sample for sample in listed}
+    groups = united({sample.case: now[sample.image].group for sample in index.samples}, index.duplicates)
+    for sample in index.samples:
+        new = now[sample.image]
+        told = {"classes": new.classes, "part": new.part, "group": groups[sample.case]}
+        for name, value in told.items():
+            if value != getattr(sample, name):
+                raise MedsegError(
+                    f"{index.dataset}: {name} of {sample.image} changed since the index was made; {cure}"
+                )
 
 
 def _same_masks(sample: IndexedSample, listed: tuple[str, ...] | None, resolved: bool) -> bool:

@@ -163,7 +163,8 @@ class Checkpoints:
         state = self.validator.state
         self.record.update(
             status="trained",
-            best_val_dice=float(state.best_metric),
+            monitor=state.key_metric_name.removeprefix("val_"),
+            **{f"best_{state.key_metric_name}": float(state.best_metric)},
             best_epoch=int(state.best_metric_epoch),
             epochs=int(engine.state.epoch),
             seconds=round(sum(row["epoch_seconds"] for row in self.record.curves), 3),

@@ -9,6 +9,7 @@ from monai.engines import Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from medseg.engine.monitor import MONITORED
 from medseg.engine.record import RunRecord
 
 #: seconds between two lines where there is no terminal
@@ -16,7 +17,7 @@ LINE_EVERY = 10.0
 
 
 class ProgressBar:
-    """A bar over all steps with loss, Dice and best Dice, on standard error.
+    """A bar over all steps with the loss, the monitored metric and its best value, on standard error.
 
     The loss of single steps is shown on the CPU only: reading it from a GPU would make every step wait.
 
@@ -65,10 +66,10 @@ class ProgressBar:
         self._bar.update(self._task, completed=engine.state.iteration)
         if engine.state.device.type == "cpu":
             loss = float(engine.state.output["loss"])
-            self._bar.update(self._task, values=f"{self._epochs(engine)} loss {loss:.4f}{self._dice()}")
+            self._bar.update(self._task, values=f"{self._epochs(engine)} loss {loss:.4f}{self._monitored()}")
 
     def _epoch(self, engine: Trainer) -> None:
-        text = f"{self._epochs(engine)} loss {engine.state.metrics['train_loss']:.4f}{self._dice()}"
+        text = f"{self._epochs(engine)} loss {engine.state.metrics['train_loss']:.4f}{self._monitored()}"
         if self._bar is not None:
             self._bar.update(self._task, completed=engine.state.iteration, values=text)
         elif time.monotonic() - self._spoke >= LINE_EVERY or engine.state.epoch == engine.state.max_epochs:
@@ -78,11 +79,12 @@ class ProgressBar:
     def _epochs(self, engine: Trainer) -> str:
         return f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
 
-    def _dice(self) -> str:
+    def _monitored(self) -> str:
         if not self.record.curves:
             return ""
-        dice = [row["val_dice"] for row in self.record.curves]
-        return f" Dice {dice[-1]:.4f} best {max(dice):.4f}"
+        name = self.record.monitor
+        values = [row[f"val_{name}"] for row in self.record.curves]
+        return f" {MONITORED.get(name, name)} {values[-1]:.4f} best {max(values):.4f}"
 
     def _stop(self, engine: Trainer) -> None:
         if self._bar is not None:

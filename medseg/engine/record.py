@@ -16,8 +16,11 @@ from torch import nn
 from medseg import __version__
 from medseg.augmentations.protocol import leaks
 from medseg.engine import tracking
+from medseg.engine.monitor import best_value
 from medseg.models import provenance
 from medseg.results import atomic_write, write_csv
+
+__all__ = ["RunRecord", "best_value", "code_version", "leak_tags", "now", "read_run", "weight_tags"]
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,11 @@ class RunRecord:
         extra = [facts["augment"]] if facts.get("augment", "vanilla") != "vanilla" else []
         extra += [facts["preprocess"]] if facts.get("preprocess") else []
         return " ".join([facts["dataset"], facts["model"], facts["loss"], *extra, f"r{facts['repeat']}"])
+
+    @property
+    def monitor(self) -> str:
+        """The validation metric that chooses the weights: the first of the curves."""
+        return next(name for name in self.curves[-1] if name.startswith("val_")).removeprefix("val_")
 
     def read(self) -> dict[str, Any]:
         """``run.json`` as it stands; empty when there is none."""

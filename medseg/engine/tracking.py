@@ -9,11 +9,13 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medseg.engine.monitor import MONITORED, best_value
 from medseg.errors import MedsegError
 from medseg.results import atomic_write
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 MAX_METRICS = 1000
 MAX_PARAMS = 100
 #: what a run leaves as artifacts beside its configs
-ARTIFACTS = ("cases.csv", "curves.csv", "cases.png", "run.json")
+ARTIFACTS = ("cases.csv", "metrics.csv", "curves.csv", "cases.png", "run.json")
 #: settings that may hold a path: where files lie is nobody's business on a shared server
 PLACES = ("pretrained", "bundle_root", "ckpt_dir", "dataset_dir", "prepared_dir", "run_dir", "tracking_uri")
 #: before a test metric's name; MLflow draws one section for each word before a slash
@@ -35,12 +37,11 @@ UNITS = {"hd95": "px"}
 NAMES = {
     "train_loss": "train/loss",
     "epoch_seconds": "time/epoch_s",
-    "best_val_dice": "val/best_dice",
     "best_epoch": "val/best_epoch",
     "seconds": "time/total_s",
 }
 
-NOTE = "Best validation Dice {best_val_dice:.4f} in epoch {best_epoch}; test metrics are means over cases."
+NOTE = "Best validation {monitor} {best:.4f} in epoch {epoch}; test metrics are {of}."
 LEAKING = "**LEAKING: copies of test images were trained on; the scores are too good.** "
 
 
@@ -169,10 +170,10 @@ def _milliseconds(moment: str | None) -> int | None:
 def metric_name(name: str) -> str:
     """A curve's name in MLflow.
 
-    >>> metric_name("val_dice"), metric_name("train_loss")
-    ('val/dice', 'train/loss')
+    >>> metric_name("val_dice"), metric_name("best_val_dice"), metric_name("train_loss")
+    ('val/dice', 'val/best_dice', 'train/loss')
     """
-    return NAMES.get(name, name.replace("val_", "val/", 1))
+    return NAMES.get(name, name.replace("best_val_", "val/best_", 1).replace("val_", "val/", 1))
 
 
 def _short(value: Any) -> str:
@@ -211,15 +212,26 @@ def _send_results(client: MlflowClient, run_id: str, folder: Path, run: dict[str
 
     now = int(time.time() * 1000)
     final = {f"{TEST}{name}{_unit(name)}": value for name, value in run.get("test", {}).items()}
-    final |= {NAMES[name]: run[name] for name in ("best_val_dice", "best_epoch", "seconds") if name in run}
-    note = (LEAKING if run["tags"].get("leaking") else "") + NOTE
-    tags = [RunTag("mlflow.note.content", note.format(**run))] if "best_val_dice" in run else []
-    client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in final.items()], tags=tags)
+    best = best_value(run)
+    names = (f"best_val_{best[0]}" if best else "", "best_epoch", "seconds")
+    final |= {metric_name(name): run[name] for name in names if name in run}
+    tags = [RunTag("mlflow.note.content", _note(run, *best))] if best else []
+    client.log_batch(
+        run_id, metrics=[Metric(k, float(v), now, 0) for k, v in final.items() if v == v], tags=tags
+    )
     with tempfile.TemporaryDirectory() as place:
         _copy_artifacts(folder, Path(place))
         client.log_artifacts(run_id, place)
     status = "FINISHED" if run["status"] == "done" else "FAILED"
     client.set_terminated(run_id, status, _milliseconds(run.get("ended")))
+
+
+def _note(run: Mapping[str, Any], monitor: str, best: float) -> str:
+    """What a run's page says first."""
+    of = "of all test cases together" if run.get("task") == "classification" else "means over cases"
+    name = MONITORED.get(monitor, monitor)
+    text = NOTE.format(monitor=name, best=best, epoch=run.get("best_epoch"), of=of)
+    return (LEAKING if run["tags"].get("leaking") else "") + text
 
 
 def _copy_artifacts(folder: Path, place: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 from filelock import FileLock
 
 from medseg.bundle.open import Bundle
-from medseg.bundle.settings import SHARED_KNOBS
+from medseg.bundle.settings import CLASS_KNOBS, SHARED_KNOBS
 from medseg.bundle.verify import references, walk
-from medseg.engine.record import now, read_run
+from medseg.engine.record import best_value, now, read_run
 from medseg.errors import MedsegError, unknown
 from medseg.models import check_pretrained
 from medseg.results import atomic_write
@@ -23,7 +23,7 @@ from medseg.results import atomic_write
 log = logging.getLogger(__name__)
 
 #: what a run cannot change of its bundle: names that mark leaks, and what prediction must repeat
-FIXED = ("augment_name", "preprocess", "preprocess_arguments")
+FIXED = ("augment_name", "preprocess", "preprocess_arguments", *CLASS_KNOBS)
 #: an evaluation or a resumed run loads its own weights, and needs neither hub nor file for those that it began with
 TRAINED = {"pretrained": False}
 
@@ -108,7 +108,7 @@ def run(bundle: Bundle, options: Options, *, resume: bool = False, overwrite: bo
         )
     if done:
         return folder
-    trained = "best_val_dice" in before and (folder / "model.pt").is_file()
+    trained = best_value(before) is not None and (folder / "model.pt").is_file()
     if not trained:
         _remember(folder, before, options.overrides)
         # a checkpoint has all weights: those that the run began with need not be there any more
@@ -266,7 +266,7 @@ def check_device(device: str) -> None:
 
 
 def release(root: str) -> None:
-    """Copy the repeat with the best validation Dice to ``models/model.pt``, and say in ``model.json`` which it was.
+    """Copy the repeat with the best validation metric to ``models/model.pt``, and say in ``model.json`` which it was.
 
     Args:
         root: the bundle's folder.
@@ -274,10 +274,11 @@ def release(root: str) -> None:
     bundle = Bundle(Path(root))
     with releasing(bundle.root):
         runs = {name: read_run(bundle.root / "repeats" / name) for name in bundle.finished()}
-        runs = {name: run for name, run in runs.items() if "best_val_dice" in run and _fits(bundle, run)}
-        if not runs:
+        found = {name: best_value(run) for name, run in runs.items() if _fits(bundle, run)}
+        known = {name: value for name, value in found.items() if value is not None}
+        if not known:
             return
-        best = max(runs, key=lambda name: runs[name]["best_val_dice"])
+        best = max(known, key=lambda name: known[name][1])
         weights, released = bundle.root / "repeats" / best / "model.pt", bundle.root / "models" / "model.pt"
         if weights.is_file():
             with atomic_write(released, "wb") as file:
@@ -286,7 +287,8 @@ def release(root: str) -> None:
             released.is_file()
         ):  # the best one's weights were removed; what is there stays with what is said of it
             return
-        keys = ("facts", "best_val_dice", "best_epoch", "test", "weights", "tags")
+        monitor = f"best_val_{known[best][0]}"
+        keys = ("facts", "monitor", monitor, "best_epoch", "test", "weights", "tags")
         kept = {key: runs[best].get(key) for key in keys}
         with atomic_write(bundle.root / "models" / "model.json") as file:
             json.dump({"repeat": best, **kept}, file, indent=2)

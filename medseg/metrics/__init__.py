@@ -13,6 +13,8 @@ The convention for empty masks, the same in losses, metrics and ranking, so that
 Facts of an entry: ``better`` (``higher`` or ``lower``), ``unit`` (empty or ``px``) and ``needs``: a metric
 that needs ``counts`` is a function of the confusion counts ``(..., 4)``, one that needs ``masks`` of two
 masks ``(N, K, H, W)``.
+
+The metrics of classification are a room of their own, :mod:`medseg.metrics.classification`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from medseg.registry import Registry
+from medseg.errors import unknown
+from medseg.registry import Entry, Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,18 +32,45 @@ if TYPE_CHECKING:
 METRICS = Registry("metric", __name__)
 build = METRICS.build
 
-#: which direction is better, of the metrics here; it stands here so that reading a results table need not import
-#: torch. A metric that it lacks is asked of the registry.
+#: which direction is better, of the metrics here and of those of classification; it stands here so that reading a
+#: results table need not import torch. A metric that it lacks is asked of the registries.
 BETTER = {
+    "accuracy": "higher",
+    "balanced_accuracy": "higher",
+    "brier": "lower",
     "dice": "higher",
+    "ece": "lower",
     "hd95": "lower",
     "iou": "higher",
+    "log_loss": "lower",
+    "macro_f1": "higher",
     "mean_iou": "higher",
     "nsd": "higher",
+    "pr_auc": "higher",
     "precision": "higher",
     "recall": "higher",
+    "roc_auc": "higher",
+    "sensitivity": "higher",
     "specificity": "higher",
 }
+
+
+def entry(name: str, task: str | None = None) -> Entry:
+    """The metric of that name, whichever room it is of.
+
+    Args:
+        name: of the metric.
+        task: ``segmentation`` or ``classification``, for a name that both have; masks come first without it.
+
+    Raises:
+        MedsegError: there is none; the nearest names are given.
+    """
+    from medseg.metrics.classification import CLASS_METRICS
+
+    rooms = [room for room in (METRICS, CLASS_METRICS) if name in room.names(task)]
+    if not rooms:
+        raise unknown("metric", name, {*METRICS.names(task), *CLASS_METRICS.names(task)})
+    return rooms[0][name]
 
 
 def per_case(

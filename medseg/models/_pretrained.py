@@ -36,6 +36,7 @@ def load_weights(
     first: str,
     unused: Sequence[str] = (),
     convert: Callable[[State], State] | None = None,
+    random: Sequence[str] = (),
 ) -> None:
     """Load the published weights of a backbone into it, all of them, and note on it where they came from.
 
@@ -51,6 +52,8 @@ def load_weights(
         first: name of the first convolution, such as ``patch_embed.proj``.
         unused: how keys begin that the file has and the network does not need, such as ``head.``.
         convert: from the file's keys and shapes to the network's, where they differ.
+        random: the network's tensors that cannot begin from the file, since the network has another layer there; they
+            stay as they are, which is warned of and noted.
 
     Raises:
         MedsegError: the weights cannot be downloaded or found or read, or do not fit the backbone.
@@ -60,10 +63,16 @@ def load_weights(
     path = _downloaded(weights, model) if pretrained is True else _local(weights, str(pretrained), model)
     state = _read(path, model)
     state = convert(state) if convert else state
+    state = {key: value for key, value in state.items() if key not in random}
     _adapt_channels(network, state, f"{first}.weight", f"{path.name} for {weights}")
     own = network.state_dict()
-    _check_fit(own, state, f"{model}: {path.name} does not hold {weights}", tuple(unused))
+    published = {key: value for key, value in own.items() if key not in random}
+    _check_fit(published, state, f"{model}: {path.name} does not hold {weights}", tuple(unused))
     network.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+    if random:
+        log.warning(
+            "%s: %s begins at random, since %s has another layer there", model, ", ".join(random), weights
+        )
     terms = terms_of(weights)
     if terms:
         log.warning("%s: the weights %s are under %s", model, weights, terms)
@@ -73,6 +82,7 @@ def load_weights(
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "trained_on": trained_on(weights) if pretrained is True else "undeclared",
         "terms": terms or "as the publisher says",
+        **({"random": ", ".join(random)} if random else {}),
     }
 
 

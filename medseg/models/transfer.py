@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import Parameter
 
 from medseg.errors import MedsegError
+from medseg.models._pretrained import records
 
 
 def backbones(network: nn.Module) -> list[nn.Module]:
@@ -24,7 +25,8 @@ def freeze(network: nn.Module, stages: int, model: str) -> nn.Module:
         model: its name, for messages.
 
     Raises:
-        MedsegError: the network has no backbone, or not so many stages.
+        MedsegError: the network has no backbone, or not so many stages, or its pre-trained backbone has a first layer
+            that begins at random and must learn.
     """
     if isinstance(stages, bool) or not isinstance(stages, int):
         raise MedsegError(f"frozen_stages={stages!r}: give a whole number, 0 or more")
@@ -35,6 +37,11 @@ def freeze(network: nn.Module, stages: int, model: str) -> nn.Module:
     if not 0 < stages <= most:
         has = f"its backbone has {most} stages" if found else "it has no backbone with stages"
         raise MedsegError(f"frozen_stages={stages}: cannot freeze these of {model}; {has}")
+    random = [record["random"] for record in records(network) if "random" in record]
+    if random:
+        raise MedsegError(
+            f"frozen_stages={stages}: {random[0]} of {model} begins at random and must learn; use stem=standard"
+        )
     for backbone in found:
         for stage in stages_of(backbone)[:stages]:
             for module in stage:

@@ -10,7 +10,7 @@ import numpy as np
 from medseg.augmentations.protocol import leaks
 from medseg.errors import MedsegError
 from medseg.ranking.podium import leak_notes
-from medseg.ranking.table import describe, normalise
+from medseg.ranking.table import describe, normalise, of_sets
 from medseg.results import RUN_KEYS
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 SHOWN = 10
+SET_NOTE = (
+    "{} is of a whole test part: a run has one value, and chance is read off repeats (and data sets), not off cases."
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ def arrange(table: pd.DataFrame, of: str, metric: str) -> Cells:
     Raises:
         MedsegError: there are fewer than two contestants, a measurement is given twice, or no block is whole.
     """
-    table, notes = _of_runs(table[table["metric"] == metric], of)
+    table = table[table["metric"] == metric]
+    whole = _of_whole_sets(table)
+    table, notes = (table, leak_notes(table)) if whole else _of_runs(table, of)
     codes, levels = _codes(table, of)
     contestants = levels[of]
     if len(contestants) < 2:
@@ -102,9 +107,14 @@ def arrange(table: pd.DataFrame, of: str, metric: str) -> Cells:
         block=block,
         repeat=codes["repeat"][first],
         group=_groups(codes, levels)[first],
-        per_case="case" in table.columns,
-        notes=(*notes, *named),
+        per_case="case" in table.columns and not whole,
+        notes=(*notes, *((SET_NOTE.format(metric),) if whole else ()), *named),
     )
+
+
+def _of_whole_sets(table: pd.DataFrame) -> bool:
+    """Whether every value is of a whole test part, in a table that has cases for other metrics."""
+    return "case" in table.columns and bool(of_sets(table).all())
 
 
 def ready(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.augmentations.protocol import leaks
-from medseg.ranking.table import describe
+from medseg.ranking.table import describe, of_sets
 from medseg.results import RUN_KEYS
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def missing(table: pd.DataFrame, of: str, by: str) -> pd.DataFrame:
 
     Within each level of ``by``, every contestant must have every combination of the other factors (a run)
     that anyone has there, and of it every metric of the table and every case, with a finite value. A contestant
-    that trained on copies of test images was tested on cases of its own, which are not compared.
+    that trained on copies of test images was tested on cases of its own, which are not compared. Metrics of whole
+    test parts have no cases: a run must have one value.
 
     Args:
         table: a normalised table of the metrics of interest.
@@ -39,6 +40,17 @@ def missing(table: pd.DataFrame, of: str, by: str) -> pd.DataFrame:
     """
     import pandas as pd
 
+    sets = of_sets(table)
+    contestants = table[[of]].drop_duplicates()
+    if not sets.any():
+        return _missing(table, of, by, contestants)
+    parts = [table[~sets], table[sets].drop(columns=["case", "group"], errors="ignore")]
+    return pd.concat([_missing(part, of, by, contestants) for part in parts if len(part)], ignore_index=True)
+
+
+def _missing(table: pd.DataFrame, of: str, by: str, contestants: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
     cell = ([by] if by in table.columns else []) + other_factors(table, of, by)
     own = table["augment"].map(leaks) if of == "augment" else np.zeros(len(table), bool)
     peers = table if own.all() else table[~own]
@@ -47,8 +59,7 @@ def missing(table: pd.DataFrame, of: str, by: str) -> pd.DataFrame:
         grid = places.groupby(cell, sort=False).size().rename("expected").reset_index()
     else:
         grid = pd.DataFrame({"expected": [len(places) if "case" in places.columns else 1]})
-    for column in (of, "metric"):
-        grid = grid.merge(table[[column]].drop_duplicates(), how="cross")
+    grid = grid.merge(contestants, how="cross").merge(table[["metric"]].drop_duplicates(), how="cross")
     run = [c for c in (*RUN_KEYS, "case", "group") if c in (of, *cell)] + ["metric"]
     finite = table[np.isfinite(table["value"])]
     found = finite.groupby(run, sort=False).size().rename("found").reset_index()

@@ -109,13 +109,15 @@ def _rope(rope: float | None, metric: str, cells: Cells) -> float:
             raise MedsegError(f"rope is {rope}; it is 0 or more, in the unit of {metric}")
         return float(rope)
     from medseg.engine.tracking import UNITS
-    from medseg.metrics import BETTER, METRICS
+    from medseg.metrics import BETTER
+    from medseg.ranking.table import registered
 
     # the registry's metrics import torch, which takes seconds
     if metric in BETTER:
         return ROPES[UNITS.get(metric, "")]
-    if metric in METRICS:
-        return ROPES[METRICS[metric].facts["unit"]]
+    mine = registered(metric)
+    if mine:
+        return ROPES[mine.facts["unit"]]
     if cells.values.min() < 0 or cells.values.max() > 1:
         raise MedsegError(
             f"metric {metric!r} has values from {cells.values.min():g} to {cells.values.max():g} and no known unit: "

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from medseg.ranking.holes import missing
-from medseg.ranking.table import describe, normalise
+from medseg.ranking.table import describe, normalise, of_sets
 from medseg.results import RUN_KEYS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = ("missing", "nan", "identical", "constant")
+KINDS = ("missing", "nan", "identical", "constant", "perfect", "inverted")
 #: fewer cases than this prove nothing
 MIN_CASES = 3
 #: so many common cases must agree in their values; distances in pixels agree by chance more easily than masks do
@@ -23,6 +23,12 @@ MIN_COMMON = 5
 DIGITS = 6
 #: metrics that are 0 where the prediction is empty and the lesion is not, and 1 where both are
 OVERLAPS = ("dice", "iou")
+#: metrics that are ratios of counts of images: they agree by chance, to all their digits
+COUNTED = ("accuracy", "balanced_accuracy", "macro_f1", "sensitivity", "specificity", "roc_auc", "pr_auc")
+#: metrics of which no error at all is too good in so many cases
+FLAWLESS, MANY_CASES = ("accuracy",), 20
+#: metrics that guessing brings to 0.5
+CHANCE = ("roc_auc", "balanced_accuracy")
 
 
 class Finding(NamedTuple):
@@ -42,11 +48,14 @@ def suspicious(table: pd.DataFrame, of: str = "loss", by: str = "dataset") -> pd
     - ``identical``: the same predictions (by their hashes, else by values, else by unrounded means) in several
       repeats of one setting, compared on their common cases: training collapsed or was not repeated. Or the same
       values for every case under two settings, as a column that was copied.
-    - ``constant``: every prediction is the same mask, or the value is the same for every case and not the best there
-      is, or an overlap is 0 or 1 in every case, as empty predictions give it.
+    - ``constant``: every prediction is the same mask or the same class, or the value is the same for every case and not
+      the best there is, or an overlap is 0 or 1 in every case, as empty predictions give it.
+    - ``perfect``: not one of twenty images or more is classified wrongly, as where the test part was trained on.
+    - ``inverted``: the area under the ROC curve is below 0.5, which guessing reaches.
 
     Two repeats that were tested on different cases are compared on the cases they share, at least five by values and
-    three by hashes, which must not all have the same value. Means of at most six digits are not compared.
+    three by hashes, which must not all have the same value. Means of at most six digits are not compared, nor values
+    that are all right or wrong: two good classifiers err on the same few images. Nor are metrics that count images.
 
     Args:
         table: a results table, tidy or wide.
@@ -80,21 +89,22 @@ def doubtful(table: pd.DataFrame) -> pd.DataFrame:
     number = table.groupby(keys, sort=False).ngroup().to_numpy() if keys else np.zeros(len(table), int)
     runs = table.loc[np.sort(np.unique(number, return_index=True)[1]), keys].reset_index(drop=True)
     case = table["case"].factorize()[0] if "case" in table.columns else None
-    rows = [*_of_masks(table, number, case, runs)]
+    rows = [*_of_masks(table, number, case, runs), *_of_classes(table, number, case)]
     masked = {finding.run for finding in rows}
     values = table["value"].to_numpy()
     good = np.isfinite(values)
     codes, metrics = table["metric"].factorize()
+    alone = of_sets(table) if case is not None else np.ones(len(table), bool)
     for code, metric in enumerate(metrics):
         mine = codes == code
         rows += _not_finite(table, np.flatnonzero(mine & ~good), number, number[mine], metric)
-        whole = np.flatnonzero(mine & good)
-        if case is None:
-            found: Iterable[Finding] = _of_means(values[whole], number[whole], runs, metric)
-        else:
+        whole = np.flatnonzero(mine & good & alone)
+        found = [*_of_means(values[whole], number[whole], runs, metric)]
+        whole = np.flatnonzero(mine & good & ~alone)
+        if case is not None and len(whole):
             facts = (_best(table, mine), "prediction" in table.columns)
-            found = _of_cases(values[whole], number[whole], case[whole], runs, metric, *facts)
-        # a run whose masks are told of needs no telling of its metrics
+            found += _of_cases(values[whole], number[whole], case[whole], runs, metric, *facts)
+        # a run whose predictions are told of needs no telling of its metrics
         rows += [finding for finding in found if finding.run not in masked]
     rows.sort(key=lambda finding: finding.run)
     named = runs.loc[[finding.run for finding in rows]].reset_index(drop=True)
@@ -117,7 +127,7 @@ def _not_finite(
     for run in dict.fromkeys(number[bad].tolist()):
         mine = bad[number[bad] == run]
         row = table.iloc[mine[0]]
-        case = f"case={row['case']} " if "case" in table.columns else ""
+        case = f"case={row['case']} " if "case" in table.columns and row["case"] else ""
         count = f"{len(mine)} of {int((all_of_metric == run).sum())} values not finite, first: "
         yield Finding(run, metric, "nan", f"{count if case else ''}{case}value={row['value']}")
 
@@ -166,6 +176,21 @@ def _constant_masks(run: pd.DataFrame, number: int) -> list[Finding]:
     return [Finding(number, "", "constant", reason)]
 
 
+def _of_classes(table: pd.DataFrame, number: np.ndarray, case: np.ndarray | None) -> Iterator[Finding]:
+    """The runs that give every image one class, unless it is the true one of all."""
+    if case is None or "predicted" not in table.columns:
+        return
+    first = ~_repeated(number, case) & (table["predicted"] != "").to_numpy()
+    facts = [c for c in ("predicted", "truth") if c in table.columns]
+    table, number = table.loc[first, facts], number[first]
+    codes = table["predicted"].factorize()[0]
+    right = (table["predicted"] == table["truth"]).to_numpy() if "truth" in facts else np.zeros(len(table), bool)
+    for run, index in _each(number):
+        if len(index) >= MIN_CASES and (codes[index] == codes[index[0]]).all() and not right[index].all():
+            name = table["predicted"].iloc[index[0]]
+            yield Finding(run, "", "constant", f"every prediction is {name!r}, in {len(index)} cases")
+
+
 def _of_cases(
     values: np.ndarray,
     run: np.ndarray,
@@ -179,6 +204,12 @@ def _of_cases(
     rows, constant = [], set()
     for number, index in _each(run):
         mine = values[index]
+        if metric in FLAWLESS and len(mine) >= MANY_CASES and (mine == best).all():
+            reason = f"{metric} is {best:g} in each of {len(mine)} cases: were they trained on?"
+            rows.append(Finding(number, metric, "perfect", reason))
+        if ((mine == 0) | (mine == 1)).all():
+            # right or wrong: runs agree in that by chance
+            constant.add(number)
         if (mine == mine[0]).all():
             constant.add(number)
             if len(mine) >= MIN_CASES and mine[0] != best:
@@ -187,7 +218,7 @@ def _of_cases(
         elif metric in OVERLAPS and len(mine) >= MIN_CASES and ((mine == 0) | (mine == 1)).all():
             reason = f"{metric} is 0 or 1 in each of {len(mine)} cases, as of empty predictions"
             rows.append(Finding(number, metric, "constant", reason))
-    if not hashed:
+    if not hashed and not ((values == 0) | (values == 1)).all():
         rows += [
             Finding(number, metric, "identical", f"the same values as {others} in all {n} common cases")
             for number, others, n in _repeats(values, run, case, runs, MIN_COMMON)
@@ -254,6 +285,11 @@ def _of_means(values: np.ndarray, run: np.ndarray, runs: pd.DataFrame, metric: s
     for number, value in zip(run.tolist(), values.tolist(), strict=True):
         if metric in OVERLAPS and value == 0:
             yield Finding(number, metric, "constant", f"{metric} is 0: no prediction meets its lesion")
+        elif metric in CHANCE and value < 0.5:
+            reason = f"{metric} is {value:.6g}, and guessing has 0.5: are the classes exchanged?"
+            yield Finding(number, metric, "inverted", reason)
+        elif metric in COUNTED:
+            continue
         elif float(f"{value:.{DIGITS}g}") != value:
             dataset = runs["dataset"].iloc[number] if "dataset" in runs.columns else ""
             same.setdefault((dataset, f"{value:.12g}"), []).append(number)

@@ -9,15 +9,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import MedsegError, unknown
-from medseg.metrics import BETTER, METRICS
-from medseg.results import COLUMNS, FACTS, RUN_KEYS, read_csv, tidy
+from medseg.metrics import BETTER, entry
+from medseg.results import (
+    BOUNDS,
+    COLUMNS,
+    FACTS,
+    RUN_KEYS,
+    read_cases,
+    read_csv,
+    read_sets,
+    tidy,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medseg.registry import Entry
+
 DIRECTIONS = ("higher", "lower")
 #: columns of numbers; all others are text
-NUMBERS = ("value", "reference_px", "predicted_px")
+NUMBERS = ("value", "reference_px", "predicted_px", *BOUNDS)
+#: the metric of a table when nobody names one: the first that the table has
+USUAL = ("dice", "accuracy")
+#: before the name of a class, in a column of its probabilities
+PROBABILITY = "p_"
 NOTHING = ("", "nan", "na", "none", "<na>")
 
 
@@ -105,10 +120,71 @@ def unread(
     frame: pd.DataFrame, better: Mapping[str, str] | None = None, metrics: Collection[str] = ()
 ) -> list[str]:
     """The columns of a table that :func:`normalise` leaves out."""
-    read = {*COLUMNS, *FACTS}
+    read = {*COLUMNS, *FACTS, *BOUNDS, *_probabilities(frame)}
     if "value" not in frame.columns:
         read |= set(_directions_of(frame, better or {}, metrics))
     return [str(c) for c in frame.columns if c not in read]
+
+
+def _probabilities(frame: pd.DataFrame) -> list[str]:
+    """The columns of a classification's probabilities."""
+    classified = "predicted" in frame.columns
+    return [c for c in frame.columns if classified and str(c).startswith(PROBABILITY)]
+
+
+def read_runs(
+    files: Sequence[Path],
+    source: str = "table",
+    better: Mapping[str, str] | None = None,
+    metrics: Collection[str] = (),
+) -> pd.DataFrame:
+    """The normalised table of finished runs: every case, and the metrics that runs have of whole test parts only.
+
+    A row of the latter (``metrics.csv`` beside ``cases.csv``) has an empty ``case``, and ``low`` and ``high``, the interval
+    that the run itself gives.
+
+    Args:
+        files: every run's ``cases.csv``.
+        source: name of the table in messages.
+        better: metric -> ``higher`` or ``lower``, for metrics that medseg does not know.
+        metrics: keep only these, if the runs have them all.
+
+    Raises:
+        MedsegError: a file is missing or is no such table, or no column of it is a metric.
+    """
+    wide = read_cases(files)
+    if metrics and set(metrics) <= set(wide.columns):
+        return normalise(wide, source, better, metrics)
+    table = normalise(wide, source, better)
+    sets = read_sets(files, {**BETTER, **(better or {})})
+    if len(sets):
+        table = together([table, normalise(sets, source)])
+    kept = table["metric"].isin(list(metrics))
+    return table[kept].reset_index(drop=True) if set(metrics) <= set(table["metric"]) and metrics else table
+
+
+def usual_metric(table: pd.DataFrame) -> str:
+    """The metric to rank by when nobody names one: the Dice coefficient of masks, or the accuracy of classes.
+
+    Raises:
+        MedsegError: the table has neither.
+    """
+    present = set(table["metric"])
+    for metric in USUAL:
+        if metric in present:
+            return metric
+    if len(present) == 1:
+        return str(present.pop())
+    raise MedsegError(
+        f"the table has neither {' nor '.join(USUAL)}; name a metric with --metric: {', '.join(sorted(present))}"
+    )
+
+
+def of_sets(table: pd.DataFrame) -> np.ndarray:
+    """The rows whose value is of a whole test part, in a table that has cases; shape ``(rows,)``, boolean."""
+    if "case" not in table.columns:
+        return np.zeros(len(table), bool)
+    return (table["case"] == "").to_numpy()
 
 
 def normalise(
@@ -120,8 +196,9 @@ def normalise(
     """Check a tidy table (columns ``metric``, ``value``) or a wide one (a column per metric); make it tidy.
 
     The result has text columns for whatever of ``RUN_KEYS``, ``case``, ``group`` and ``better`` the table
-    has, ``metric``, and numeric ``value``; and of ``FACTS`` what it has, which each metric of a case repeats. Columns
-    that are none of these are not read.
+    has, ``metric``, and numeric ``value``; and of ``FACTS`` what it has, which each metric of a case repeats, and of
+    ``BOUNDS``. Columns that are none of these are not read. In a table with cases, a row without one is of the run's
+    whole test part.
 
     Args:
         frame: the table; its index is not read.
@@ -134,7 +211,7 @@ def normalise(
         MedsegError: a column is missing, a value is not a number, or two rows are the same measurement.
     """
     frame, rows = frame.reset_index(drop=True), len(frame)
-    ignored = [str(c) for c in frame.columns if c not in (*COLUMNS, *FACTS)]
+    ignored = [str(c) for c in frame.columns if c not in (*COLUMNS, *FACTS, *BOUNDS)]
     wide = "value" not in frame.columns
     if wide:
         frame = _from_wide(frame, source, better or {}, metrics)
@@ -142,7 +219,7 @@ def normalise(
         raise MedsegError(
             f"{source}: there is a column 'value' but none 'metric'; name the metric of each row"
         )
-    frame = frame[[c for c in (*COLUMNS, *FACTS) if c in frame.columns]].copy()
+    frame = frame[[c for c in (*COLUMNS, *FACTS, *BOUNDS) if c in frame.columns]].copy()
     frame["value"] = _numbers(frame, source, rows)
     for column in frame.columns.drop("value"):
         frame[column] = _areas(frame[column]) if column in NUMBERS else _text(frame[column])
@@ -171,10 +248,12 @@ def _directions_of(
 ) -> dict[str, str]:
     """The metrics among a wide table's columns, and which direction is better."""
     known = {**BETTER, **better}
-    strange = [c for c in frame.columns if c not in (*COLUMNS, *FACTS, *known)]
+    other = {*COLUMNS, *FACTS, *BOUNDS, *_probabilities(frame), *known}
+    strange = [c for c in frame.columns if c not in other]
     if strange and not (metrics and set(metrics) <= set(known)):
         # only now is the registry asked: its metrics import torch, which takes seconds
-        known = {**{name: METRICS[name].facts["better"] for name in strange if name in METRICS}, **known}
+        found = {name: registered(name) for name in strange}
+        known = {**{name: one.facts["better"] for name, one in found.items() if one}, **known}
     return {name: way for name, way in known.items() if name in frame.columns}
 
 
@@ -260,6 +339,14 @@ def check_column(table: pd.DataFrame, column: str) -> None:
         raise unknown("column", column, keys)
 
 
+def registered(name: str) -> Entry | None:
+    """The metric of that name, None if there is none; it imports torch."""
+    try:
+        return entry(name)
+    except MedsegError:
+        return None
+
+
 def directions(
     table: pd.DataFrame, metrics: Sequence[str], better: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -276,13 +363,14 @@ def directions(
 
 
 def _direction(table: pd.DataFrame, metric: str, given: str | None) -> str:
-    mine = table.loc[table["metric"] == metric, "better"].unique() if "better" in table.columns else ()
-    said = {way for way in mine if way}
+    told = table.loc[table["metric"] == metric, "better"].unique() if "better" in table.columns else ()
+    said = {way for way in told if way}
     if not said:
         said = {BETTER[metric]} if metric in BETTER else set()
     # a registered metric that BETTER lacks, unless its direction is given: this imports torch
-    if not said and not given and metric in METRICS:
-        said = {METRICS[metric].facts["better"]}
+    mine = None if said or given else registered(metric)
+    if mine:
+        said = {mine.facts["better"]}
     said |= {given} if given else set()
     if len(said) != 1 or not said <= set(DIRECTIONS):
         fault = f"is said to be better {' and '.join(sorted(said))}" if said else "has no known direction"

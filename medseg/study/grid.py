@@ -137,18 +137,31 @@ def _reasons(
 
     fault = ask(learn, "dataset", dataset)
     yield fault
-    yield ask(
-        lambda: compose.check_augment(choice, settings), "augment", choice.augment, settings.augment_arguments
-    )
-    yield ask(lambda: compose.check_loss(choice, settings), "loss", choice.loss, settings.loss_arguments)
     if fault:
         return
     facts = known[dataset]
-    shape = (facts["channels"], len(facts["labels"]), settings.image_size)
+    kind = (facts["task"], facts["multilabel"])
+    yield ask(
+        lambda: compose.check_augment(choice, settings, facts),
+        "augment",
+        choice.augment,
+        settings.augment_arguments,
+        *kind,
+    )
+    mixes = () if facts["task"] == "segmentation" else (choice.augment,)
+    yield ask(
+        lambda: compose.check_loss(choice, settings, facts),
+        "loss",
+        choice.loss,
+        settings.loss_arguments,
+        *kind,
+        *mixes,
+    )
+    shape = (*kind, facts["channels"], len(facts["labels"]), settings.image_size)
     steps = (choice.preprocess, settings.preprocess_arguments)
     yield ask(lambda: compose.check_preprocess(choice, settings, facts), "preprocess", *steps, *shape)
     trains = (settings.learning_rate, settings.layer_decay, settings.frozen_stages, settings.batch_size)
-    begins = (settings.pretrained, settings.pretrained_data)
+    begins = (settings.pretrained, settings.pretrained_data, settings.sampling)
     network = (choice.model, settings.model_arguments, *trains, *begins)
     yield ask(lambda: compose.check_model(choice, settings, facts), "model", *network, *shape)
     yield ask(lambda: check_weights(choice, settings), "weights", choice.model, settings.pretrained)

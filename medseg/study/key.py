@@ -73,6 +73,8 @@ def _plain(settings: Settings) -> dict[str, Any]:
     """Settings for hashing: 1 and 1.0 are the same rate; of weights counts what they are, not where they lie."""
     usual = asdict(Settings())
     values = {name: value for name, value in asdict(settings).items() if name != "pretrained"}
+    if values["sampling"] == usual["sampling"]:
+        del values["sampling"]  # runs of before there was a choice keep their keys
     return {name: float(value) if type(usual[name]) is float else value for name, value in values.items()}
 
 

@@ -32,7 +32,7 @@ def mine(lesions, own, tmp_path) -> Path:
 def test_arrays_hold_the_pixels_in_the_order_of_the_index(mine):
     made = prepare("mine", None, mine, image_size=16)
     assert (made.images.shape, made.images.dtype) == ((24, 3, 16, 16), np.uint8)
-    assert (made.masks.shape, made.masks.dtype) == ((24, 1, 16, 16), np.uint8)
+    assert (made.targets.shape, made.targets.dtype) == ((24, 1, 16, 16), np.uint8)
     assert isinstance(made.images, np.memmap)
     assert not made.images.flags.writeable
     assert made.channels == 3
@@ -40,15 +40,15 @@ def test_arrays_hold_the_pixels_in_the_order_of_the_index(mine):
     for i in (0, 9, 23):
         pixels = np.asarray(Image.open(made.index.root / "images" / f"{made.cases[i]}.png"))
         assert np.array_equal(made.images[i], pixels.transpose(2, 0, 1))
-        assert made.masks[i].sum() == 4 * (1 + i % 15)
+        assert made.targets[i].sum() == 4 * (1 + i % 15)
     assert made.groups[9] == "p2"
 
 
 def test_size_and_channels_are_settings_of_their_own(mine):
     made = prepare("mine", None, mine, image_size=(8, 12), channels=1)
     assert made.images.shape == (24, 1, 8, 12)
-    assert made.masks.shape == (24, 1, 8, 12)
-    assert set(np.unique(made.masks)) == {0, 1}
+    assert made.targets.shape == (24, 1, 8, 12)
+    assert set(np.unique(made.targets)) == {0, 1}
     keys = {
         prepare("mine", None, mine, image_size=s, channels=c).fingerprint for s in (8, 16) for c in (1, 3)
     }
@@ -65,7 +65,7 @@ def test_masks_that_are_read_in_another_way_make_other_arrays(tmp_path, own, sav
     for value in (1, 2, 1):
         made = build_index("map", tmp_path / "s", **own, channels=1, mask_value=value)
         write_index(made, index_path("map", tmp_path / "prepared"))
-        areas.append(int(prepare("map", None, tmp_path / "prepared", image_size=8).masks[0].sum()))
+        areas.append(int(prepare("map", None, tmp_path / "prepared", image_size=8).targets[0].sum()))
     assert areas == [16, 32, 16]
 
 
@@ -106,7 +106,7 @@ def test_parts_follow_the_split_and_give_batches(mine):
         batch = part[[1, 0]]
         assert (batch["image"].dtype, batch["label"].dtype) == (torch.uint8, torch.uint8)
         assert np.array_equal(batch["image"].numpy(), made.images[[where[1], where[0]]])
-        assert np.array_equal(batch["label"].numpy(), made.masks[[where[1], where[0]]])
+        assert np.array_equal(batch["label"].numpy(), made.targets[[where[1], where[0]]])
         assert torch.equal(part[1]["image"], batch["image"][0])
         assert part[1]["label"].shape == (1, 16, 16)
     assert sorted(seen) == sorted(made.cases)
@@ -126,7 +126,7 @@ def test_a_resident_part_gives_the_same_batches(mine, monkeypatch):
     assert (resident.device.type, resident.images.shape) == ("meta", (len(part), 3, 16, 16))
     monkeypatch.setattr("medseg.data.batches._free_bytes", lambda device: 2 * len(part) * 4 * 256 - 1)
     assert part.resident("meta") is part
-    tensors = [torch.from_numpy(np.array(a[part.positions])) for a in (part.images, part.masks)]
+    tensors = [torch.from_numpy(np.array(a[part.positions])) for a in (part.images, part.targets)]
     held = PreparedPart(*tensors, np.arange(len(part)), part.cases, part.groups)
     for item in ([2, 0, 1], 3):
         assert all(torch.equal(held[item][key], part[item][key]) for key in ("image", "label"))
@@ -252,7 +252,7 @@ def indexed_again(folder: Path, own: dict, prepared: Path) -> None:
 def test_of_a_changed_data_set_only_the_changed_files_are_decoded(mine, own, decoded):
     before = prepare("mine", None, mine, image_size=16)
     assert sorted(decoded) == sorted(before.cases)
-    images, masks, root = np.array(before.images), np.array(before.masks), before.index.root
+    images, masks, root = np.array(before.images), np.array(before.targets), before.index.root
     decoded.clear()
     for number, kind in ((0, "images"), (5, "images"), (9, "masks")):
         file = root / kind / f"{before.cases[number]}.png"
@@ -268,7 +268,7 @@ def test_of_a_changed_data_set_only_the_changed_files_are_decoded(mine, own, dec
     assert after.folder != before.folder
     for i, case in enumerate(after.cases):
         j = before.cases.index(case)
-        same = np.array_equal(after.images[i], images[j]) and np.array_equal(after.masks[i], masks[j])
+        same = np.array_equal(after.images[i], images[j]) and np.array_equal(after.targets[i], masks[j])
         assert same == (case not in changed)
     assert len(after.images) == 23
 

@@ -35,7 +35,9 @@ class Stage:
         self.network = torch.nn.Linear(1, 1)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
         self.validator = SimpleNamespace(
-            state=SimpleNamespace(best_metric=-1.0, best_metric_epoch=-1, metrics={})
+            state=SimpleNamespace(
+                key_metric_name="val_dice", best_metric=-1.0, best_metric_epoch=-1, metrics={}
+            )
         )
         self.trainer = Engine(self._step)
         self.trainer.scaler = None

@@ -1,0 +1,150 @@
+"""Classes from a table: one row per image, with the names of its classes or a column of 0 and 1 for each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medseg.data.address import stem
+from medseg.data.class_folders import official_part
+from medseg.data.pairing import files_of
+from medseg.data.sample import Sample
+from medseg.data.volumes import expanded
+from medseg.errors import MedsegError, unknown
+
+#: what stands between the classes of one image
+SEPARATOR = "|"
+#: what a column of one class may hold
+YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of classes and what its columns are.
+
+    Args:
+        file: the table, CSV with a header; relative to the data folder, or absolute.
+        image: column of the image's file: its path, its name, or its name without ending.
+        classes: column of the names of its classes, joined by ``|``; several columns are one class each, 0 or 1.
+        group: column of its patient, video or slide; each image is its own group if not given.
+        part: column of its official part; none if not given.
+    """
+
+    file: str
+    image: str
+    classes: tuple[str, ...]
+    group: str | None = None
+    part: str | None = None
+
+    @classmethod
+    def revived(cls, item: Mapping[str, Any]) -> Table:
+        """The record from its JSON."""
+        return cls(**{**item, "classes": tuple(item["classes"])})
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return (self.image, *self.classes, *filter(None, (self.group, self.part)))
+
+
+def from_csv(
+    table: Table,
+    images: str = "**/*",
+    *,
+    multilabel: bool = False,
+    none: str | None = None,
+    group: Callable[[str], str] | None = None,
+) -> Callable[[Path], list[Sample]]:
+    """An index function that reads the classes of images from a table.
+
+    Rows whose image is not there become faults; images that the table does not name are left alone.
+
+    Args:
+        table: the file and its columns.
+        images: glob of the images, relative to the data folder.
+        multilabel: a row may have several classes, or none.
+        none: word of the table for no class, such as ``No Finding``.
+        group: the group by the image's path, where the table has no column of it.
+    """
+
+    def index(folder: Path) -> list[Sample]:
+        rows = _rows(folder / table.file, table)
+        found = _by_name(files_of(folder, images))
+        samples = []
+        for number, row in enumerate(rows, 2):
+            where = f"{table.file}, line {number}"
+            name = row[table.image].strip()
+            if not name:
+                raise MedsegError(
+                    f"{where}: column {table.image} is empty; name the image or remove the line"
+                )
+            image = _image_of(name, found, where)
+            classes = _classes(row, table, multilabel, none, where)
+            own_group = row[table.group].strip() if table.group else ""
+            if table.group and not own_group:
+                raise MedsegError(f"{where}: column {table.group} is empty; every image needs its group")
+            part = official_part(row[table.part], where) if table.part else None
+            sample = Sample(stem(image), image, (), own_group or stem(image), part, None, classes)
+            samples.append(sample if own_group or not group else replace(sample, group=group(image)))
+        return [piece for sample in samples for piece in expanded(sample, folder)]
+
+    return index
+
+
+def _rows(file: Path, table: Table) -> list[dict[str, str]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, restval="")
+            header = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            for column in table.columns:
+                if column not in header:
+                    raise unknown(f"column of {file}", column, header)
+            return list(reader)
+    except FileNotFoundError:
+        raise MedsegError(
+            f"{file}: no such table; give its path, or one relative to the data folder"
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MedsegError(f"{file}: not a readable CSV table ({error})") from None
+
+
+def _by_name(files: list[str]) -> dict[str, list[str]]:
+    """Every way in which a table may name a file, and the files that it means."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        whole, last = file[: len(file) - len(file.rsplit("/", 1)[-1])] + stem(file), file.rsplit("/", 1)[-1]
+        for name in {file, whole, last, stem(file)}:
+            found.setdefault(name, []).append(file)
+    return found
+
+
+def _image_of(name: str, found: Mapping[str, list[str]], where: str) -> str:
+    """The file that a table names; the name itself where there is none, which opening it reports."""
+    files = found.get(name.removeprefix("./"), [name])
+    if len(files) > 1:
+        raise MedsegError(f"{where}: {name} may be {files[0]} or {files[1]}; name the image by its path")
+    return files[0]
+
+
+def _classes(
+    row: Mapping[str, str], table: Table, multilabel: bool, none: str | None, where: str
+) -> tuple[str, ...]:
+    if len(table.classes) > 1:
+        return tuple(column for column in table.classes if _is_set(row[column], column, where))
+    names = (
+        [name.strip() for name in row[table.classes[0]].split(SEPARATOR)]
+        if multilabel
+        else [row[table.classes[0]].strip()]
+    )
+    return tuple(dict.fromkeys(name for name in names if name and name != none))
+
+
+def _is_set(value: str, column: str, where: str) -> bool:
+    word = value.strip().lower()
+    if word not in (*YES, *NO):
+        raise MedsegError(f"{where}: column {column} is {value!r}; a column of one class holds 0 or 1")
+    return word in YES
