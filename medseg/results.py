@@ -240,8 +240,8 @@ def read_sets(files: Sequence[Path], better: Mapping[str, str]) -> pd.DataFrame:
         better: metric name -> ``higher`` or ``lower``; other metrics are left out.
 
     Returns:
-        ``COLUMNS`` and ``BOUNDS``, one row per run and metric: ``case`` and ``group`` are empty. No row where no run has
-        such a file.
+        ``COLUMNS`` and ``BOUNDS``, one row per run and metric: ``case`` and ``group`` are empty. No row where no run
+        has such a file.
 
     Raises:
         MedsegError: a file is no table of metrics.
@@ -260,7 +260,9 @@ def _has_sets(file: Path) -> bool:
 def _of_set(cases: Path, metrics: Path, better: Mapping[str, str]) -> pd.DataFrame:
     frame = read_csv(metrics)
     if not {"metric", "value"} <= set(frame.columns):
-        raise MedsegError(f"{metrics}: needs the columns metric, value, low, high; it has {', '.join(frame)}")
+        raise MedsegError(
+            f"{metrics}: needs the columns metric, value, low, high; it has {', '.join(map(str, frame.columns))}"
+        )
     # the first case tells what run it is: as text, however many there are
     with cases.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines)

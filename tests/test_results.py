@@ -18,6 +18,7 @@ from medseg.results import (
     read_bundles,
     read_cases,
     read_csv,
+    read_sets,
     tidy,
     write_csv,
 )
@@ -234,7 +235,9 @@ def test_only_some_columns_and_other_names(tmp_path: Path) -> None:
 
 
 def test_facts_stay_beside_each_metric(wide: pd.DataFrame) -> None:
-    facts = wide.assign(reference_px=[4, 5], predicted_px=[0, 9], prediction=["0a", "0b"])
+    facts = wide.assign(
+        reference_px=[4, 5], predicted_px=[0, 9], prediction=["0a", "0b"], truth="x", predicted=["x", "y"]
+    )
     long = tidy(facts, BETTER)
     assert tuple(long.columns) == (*COLUMNS, *FACTS)
     assert long["predicted_px"].tolist() == [0, 9, 0, 9]
@@ -248,3 +251,32 @@ def test_collect_puts_the_metrics_of_a_run_together(wide: pd.DataFrame, tmp_path
     assert table["repeat"].tolist() == [0] * 4 + [1] * 4
     assert table["metric"].tolist() == ["dice", "dice", "hd95", "hd95"] * 2
     assert len(read_bundles(tmp_path, {"dice"}).columns) == 1
+
+
+def test_metrics_of_whole_test_parts_stand_last(tmp_path: Path, wide: pd.DataFrame) -> None:
+    place = tmp_path / "busi__unet__bce" / "repeats" / "0"
+    place.mkdir(parents=True)
+    write_csv(wide, place / "cases.csv")
+    (place / "metrics.csv").write_text(
+        "metric,value,low,high\nauc,0.9,0.8,\ndice,0.4,0.3,0.5\nf1,0.7,0.6,0.8\n"
+    )
+    better = {**BETTER, "auc": "higher"}
+    sets = read_sets([place / "cases.csv"], better)
+    # the dice is that of the cases, and the direction of f1 is not known
+    assert sets[["metric", "better", "value", "low", "case", "group"]].to_numpy().tolist() == [
+        ["auc", "higher", 0.9, 0.8, "", ""]
+    ]
+    assert sets["high"].isna().all() and sets["model"].tolist() == ["unet"]
+    long = collect(tmp_path, better)
+    assert long["metric"].tolist() == ["dice", "dice", "hd95", "hd95", "auc"]
+    assert long["value"].iloc[-1] == 0.9 and long["repeat"].tolist() == [0] * 5
+
+
+def test_runs_without_such_a_file_have_no_such_rows(tmp_path: Path, wide: pd.DataFrame) -> None:
+    write_csv(wide, tmp_path / "cases.csv")
+    assert len(read_sets([tmp_path / "cases.csv"], BETTER)) == 0
+    (tmp_path / "metrics.csv").write_text("dice\n0.5\n")
+    with pytest.raises(
+        MedsegError, match="metrics.csv: needs the columns metric, value, low, high; it has dice"
+    ):
+        read_sets([tmp_path / "cases.csv"], BETTER)

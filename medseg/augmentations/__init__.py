@@ -1,10 +1,13 @@
-"""Augmentations: random changes of images ``(C, H, W)`` and their masks, for the training part.
+"""Augmentations: random changes of images ``(C, H, W)`` and of their masks, if they have any, for the training part.
 
 A registered function takes the chance of each transform, ``prob``, and its own ranges, and gives a list of
 :class:`~medseg.augmentations.augment.Augment`. Filters change the image alone; geometric transforms move image
 and mask together, the mask by its nearest pixel, and fill what comes from outside with 0.
 ``build_augments("rotation-gamma")`` builds by name, ``Pipeline`` applies them at random, ``copies`` makes one copy
-per transform, and ``Augmentd`` is the MONAI dictionary transform.
+per transform, and ``Augmentd`` is the MONAI dictionary transform. They serve segmentation and classification alike.
+
+Those of the task classification, with the fact ``batch``, mix the images and labels of whole training batches
+instead: ``build_augments`` leaves them out, and ``mixer("mixup-filter")`` builds them.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ if TYPE_CHECKING:
     from medseg.augmentations._dictionary import Augmentd
     from medseg.augmentations.augment import Augment
     from medseg.augmentations.combined import build_augments
+    from medseg.augmentations.mixing import mixer
     from medseg.augmentations.pipeline import Pipeline, copies
 
-__all__ = ["AUGMENTATIONS", "Augment", "Augmentd", "Pipeline", "build", "build_augments", "copies"]
+__all__ = ["AUGMENTATIONS", "Augment", "Augmentd", "Pipeline", "build", "build_augments", "copies", "mixer"]
 
 AUGMENTATIONS = Registry("augmentation", __name__)
 build = AUGMENTATIONS.build
@@ -30,6 +34,7 @@ _HOMES = {
     "Pipeline": "pipeline",
     "build_augments": "combined",
     "copies": "pipeline",
+    "mixer": "mixing",
 }
 
 

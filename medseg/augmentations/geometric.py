@@ -94,6 +94,29 @@ class HorizontalFlip(Geometric):
         return Flip.along(1, size)
 
 
+@AUGMENTATIONS.register("flip")
+def flip(prob: float = PROB) -> list[Augment]:
+    """Swap left and right or turn upside down, one of the two, each as likely.
+
+    Args:
+        prob: chance of being applied.
+    """
+    return [RandomFlip(prob)]
+
+
+@dataclass(frozen=True)
+class RandomFlip(Geometric):
+    """Rows or columns in reverse order."""
+
+    name = "flip"
+
+    def draw(self, rng: np.random.Generator, image: np.ndarray) -> dict[str, Any]:
+        return {"axis": int(rng.integers(2))}
+
+    def warp(self, drawn: dict[str, Any], size: tuple[int, int]) -> Warp:
+        return Flip.along(drawn["axis"], size)
+
+
 @AUGMENTATIONS.register("grid_distortion")
 def grid_distortion(
     prob: float = PROB, distortion: Sequence[float] = (-0.3, 0.3), cells: int = 5

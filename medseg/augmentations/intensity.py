@@ -1,4 +1,4 @@
-"""Further changes of grey levels: brightness, gamma, sharpening and noise."""
+"""Further changes of grey levels and colours: brightness, channel shift, gamma, sharpening and noise."""
 
 from __future__ import annotations
 
@@ -38,6 +38,38 @@ class Brightness(Filter):
         from medseg.augmentations._albumentations import add
 
         return by_pixel(lambda pixels: add(pixels, drawn["shift"] * full_scale(image)), image)
+
+
+@AUGMENTATIONS.register("channel_shift")
+def channel_shift(prob: float = PROB, shift: Sequence[float] = (-0.08, 0.08)) -> list[Augment]:
+    """Add one value to all pixels of a channel, drawn for each channel.
+
+    Of three channels it changes the tint, as between stains or scanners; of one channel the brightness.
+
+    Args:
+        prob: chance of being applied.
+        shift: range as a share of full scale, within -1 to 1.
+    """
+    return [ChannelShift(prob, interval("channel_shift", "shift", shift, -1, 1))]
+
+
+@dataclass(frozen=True)
+class ChannelShift(Filter):
+    """A value more or less in each channel."""
+
+    name = "channel_shift"
+    shift: tuple[float, float]
+
+    def draw(self, rng: np.random.Generator, image: np.ndarray) -> dict[str, Any]:
+        return {"shift": rng.uniform(*self.shift, len(image))}
+
+    def change(self, image: np.ndarray, drawn: dict[str, Any], key: Hashable | None = None) -> np.ndarray:
+        from medseg.augmentations._albumentations import add
+
+        values = (drawn["shift"] * full_scale(image)).tolist()
+        if image.dtype != np.float32:
+            values = map(int, values)  # whole levels, towards 0
+        return np.stack([add(plane, value) for plane, value in zip(image, values, strict=True)])
 
 
 @AUGMENTATIONS.register("gamma")

@@ -2,9 +2,9 @@ r"""Mixtures of a training batch's images: MixUp and CutMix, whose targets are m
 
 Both mix images of one batch, so they are applied to whole batches on the device, after the transforms of single
 images, and never to validation or test images. torchvision's own ``MixUp`` and ``CutMix`` do the work: they take
-batches of odd size and one-hot rows as they are, draw from torch's generators alone and write to no input, unlike
-timm's ``Mixup``, which wants even batches and class indices. Each image is mixed with the one before it in the
-batch, which is a random partner since training batches are shuffled.
+batches of odd size and targets as rows, draw from torch's generators alone and write to no input, whereas timm's
+``Mixup`` wants even batches, draws from numpy's generator and changes the images in place. Each image is mixed with
+the one before it in the batch, which is a random partner since training batches are shuffled.
 
 The mixed target is :math:`\lambda y_a + (1 - \lambda) y_b`, where :math:`\lambda` is the share of image a. A
 loss that is linear in its target then costs what the papers write, :math:`\lambda L(y_a) + (1 - \lambda) L(y_b)`;

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from medseg.bundle.archive import AS_JSON, MANIFEST, WRAPPING
-from medseg.bundle.executable import Executable, parse
+from medseg.bundle.describe import activation
+from medseg.bundle.executable import TASKS, Executable, parse
 from medseg.bundle.inspection import Inspection, inspect
-from medseg.bundle.network import read_recipe
+from medseg.bundle.network import Recipe, read_recipe
 from medseg.bundle.open import Bundle
 from medseg.bundle.package import Package, opened
+from medseg.bundle.settings import CLASS_KNOBS
 from medseg.bundle.verify import NEEDED
 from medseg.data.faults import FileFault
 from medseg.errors import MedsegError
+from medseg.losses import LOSSES
+from medseg.models import MODELS, build
 
 #: foreign parts that an error lists
 SHOWN = 8
@@ -86,15 +91,17 @@ def _demand_loadable(package: Package) -> None:
     """Refuse a bundle whose recipe cannot be read, or whose weights do not fit the network it names."""
     import torch
 
-    from medseg.models import build
-
     bundle = Bundle(package.root)
     recipe = read_recipe(bundle)
     recipe.steps().check_channels(recipe.channels)
-    if len(recipe.labels) != max(recipe.classes - 1, 1):
+    for reason in _task_faults(bundle, recipe):
+        raise FileFault(package.source, reason, "ask its sender for a sound one")
+    classifies = recipe.task == "classification"
+    if len(recipe.labels) != (recipe.classes if classifies else max(recipe.classes - 1, 1)):
         raise FileFault(
             package.source,
-            f"its metadata names {len(recipe.labels)} label(s), and its network answers {recipe.classes} channel(s)",
+            f"its metadata names {len(recipe.labels)} {'class(es)' if classifies else 'label(s)'}, "
+            f"and its network answers {recipe.classes} channel(s)",
             "ask its sender for a sound one",
         )
     try:
@@ -121,6 +128,37 @@ def _demand_loadable(package: Package) -> None:
         )
     for name in AS_JSON:
         _demand_same(package, name)
+
+
+def _task_faults(bundle: Bundle, recipe: Recipe) -> Iterator[str]:
+    """Where configs, metadata, model and loss are not of one task, or read logits otherwise than the loss made them."""
+    train = bundle.read("train")
+    own = bundle.metadata.get("medseg")
+    told = own if isinstance(own, dict) else {}
+    loss = str(train.get("loss_name"))
+    said = {
+        "its metadata's task": told.get("task", TASKS[0]),
+        f"the task of {recipe.model}": MODELS[recipe.model].task,
+    }
+    if loss in LOSSES:
+        said[f"the task of {loss}"] = LOSSES[loss].task
+    for what, found in said.items():
+        if found != recipe.task:
+            yield f"{what} is {found!r}, and {recipe.task!r} by its inference config"
+    if recipe.task == TASKS[0]:
+        return
+    for key in CLASS_KNOBS:
+        if train.get(key) != getattr(recipe, key):
+            yield f"{key} is {train.get(key)!r} in its train config, and {getattr(recipe, key)!r} in that of inference"
+    several = told.get("multilabel")
+    if not isinstance(several, bool) or several is not recipe.multilabel:
+        yield f"its metadata's multilabel is {several!r}, and {recipe.multilabel!r} by its inference config"
+    if loss in LOSSES.names(recipe.task):
+        wanted = activation(loss, bool(recipe.multilabel))
+        if recipe.activation != wanted:
+            yield f"its activation is {recipe.activation!r}, and that of {loss} is {wanted!r}"
+        if recipe.multilabel and not LOSSES[loss].facts["multilabel"]:
+            yield f"{loss} trains no set of several classes per image"
 
 
 def _demand_same(package: Package, name: str) -> None:

@@ -25,7 +25,7 @@ AS_JSON = ("train", "inference")
 #: what only a package has; the bundle in its place has none of it
 WRAPPING = (MANIFEST, "README.md", "models/model.ts", *(f"configs/{name}.json" for name in AS_JSON))
 #: what of the record of the released run travels; its tags name no machine, person or case
-RUN_FACTS = ("repeat", "facts", "monitor", "best_epoch", "test", "weights", "tags")
+RUN_FACTS = ("repeat", "facts", "task", "monitor", "best_epoch", "test", "weights", "tags")
 RUN_TAGS = (
     "code_version",
     "torch_version",

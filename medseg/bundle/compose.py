@@ -123,10 +123,8 @@ def check_model(choice: Choice, settings: Settings, facts: dict[str, Any]) -> No
         raise MedsegError(
             f"model {choice.model!r} is for {MODELS[choice.model].task}; {_told(choice, facts)}. Known: {known}"
         )
-    if settings.sampling != "natural" and (facts["task"] != "classification" or facts["multilabel"]):
-        raise MedsegError(
-            f"sampling={settings.sampling!r} is for images of one class each; {_told(choice, facts)}"
-        )
+    if settings.sampling != "natural" and facts["task"] != "classification":
+        raise MedsegError(f"sampling={settings.sampling!r} is by class; {_told(choice, facts)}")
     with torch.device("meta"):
         channels = {"in_channels": facts["channels"], "out_channels": len(facts["labels"])}
         more = {"frozen_stages": settings.frozen_stages, **channels}

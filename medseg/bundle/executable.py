@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 
 from medseg.bundle.open import CONFIGS
-from medseg.bundle.settings import SHARED_KNOBS, Settings
+from medseg.bundle.settings import CLASS_KNOBS, SHARED_KNOBS, Settings
 from medseg.errors import MedsegError
 
 #: knobs that compose writes above the template, besides the settings
 KNOBS = frozenset(
-    {"bundle_name", "dataset_name", "loss_name", "augment_name", *SHARED_KNOBS}
+    {"bundle_name", "dataset_name", "loss_name", "augment_name", *SHARED_KNOBS, *CLASS_KNOBS}
     | {setting.name for setting in fields(Settings)}
 )
 #: how a text begins that MONAI evaluates, resolves or replaces
@@ -26,6 +26,9 @@ _LIVE = ("$", "@", "%")
 MOST_DEPTH = 64
 
 METADATA = "configs/metadata.json"
+#: the config whose knob ``task`` says which template a bundle is held against
+TELLS_TASK = "configs/inference.yaml"
+TASKS = ("segmentation", "classification")
 #: the keys that lead to a part of a config
 Path_ = tuple[Any, ...]
 
@@ -71,12 +74,21 @@ def parse(content: bytes, file: str) -> dict[str, Any]:
     return value
 
 
-def executables_of(names: tuple[str, ...], read: Callable[[str], bytes]) -> Iterator[Executable]:
+def told_task(config: Mapping[str, Any]) -> str:
+    """The task that an inference config says, ``segmentation`` where it says none or one that is not known."""
+    task = config.get("task")
+    return task if isinstance(task, str) and task in TASKS else TASKS[0]
+
+
+def executables_of(
+    names: tuple[str, ...], read: Callable[[str], bytes], task: str = TASKS[0]
+) -> Iterator[Executable]:
     """Everything in a bundle's configs that runs or decides what runs, and every file that could be code.
 
     Args:
         names: paths of the bundle's files.
         read: gives a file's bytes.
+        task: of the bundle, by which its template is known.
 
     Raises:
         MedsegError: a config is not plain.
@@ -89,18 +101,18 @@ def executables_of(names: tuple[str, ...], read: Callable[[str], bytes]) -> Iter
             runs = "nothing of medseg's; Python could import it, as MONAI puts a running bundle's folder on its path"
             yield Executable(name, "", "file", "", runs, "foreign")
         if name.startswith("configs/") and name.endswith((".yaml", ".yml", ".json")):
-            yield from config_executables(name, parse(read(name), name))
+            yield from config_executables(name, parse(read(name), name), task)
         elif name == "configs/logging.conf":
             yield _logging(read(name))
 
 
-def config_executables(file: str, config: Mapping[str, Any]) -> Iterator[Executable]:
+def config_executables(file: str, config: Mapping[str, Any], task: str = TASKS[0]) -> Iterator[Executable]:
     """What in one config runs, and every value beside the knobs that is not as in medseg's template.
 
     Such a value counts although it is plain: it is an argument of something that runs, and MONAI imports some
     arguments by their name.
     """
-    template = _template(file)
+    template = _template(file, task)
     ours = dict(walk(template or {}))
     here = dict(walk(config))
     for path, value in here.items():
@@ -205,12 +217,12 @@ KNOWN_FILES = frozenset(
 
 
 @cache
-def _template(file: str) -> dict[str, Any] | None:
+def _template(file: str, task: str) -> dict[str, Any] | None:
     """medseg's own text of a config, as plain values; None where it has none, as of metadata, whose values are free."""
     if file == METADATA:
         return None
     name = file.removeprefix("configs/").rpartition(".")[0]
-    path = resources("medseg.bundle") / "templates" / "segmentation" / f"{name}.yaml"
+    path = resources("medseg.bundle") / "templates" / task / f"{name}.yaml"
     if name not in CONFIGS or file not in KNOWN_FILES:
         return None
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))

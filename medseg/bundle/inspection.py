@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.bundle.archive import FORMAT, MANIFEST, WRAPPING
-from medseg.bundle.executable import KNOBS, Executable, executables_of, parse
+from medseg.bundle.executable import KNOBS, TELLS_TASK, Executable, executables_of, parse, told_task
 from medseg.bundle.metadata import Fault, metadata_faults
 from medseg.bundle.open import Bundle
 from medseg.bundle.package import Package
@@ -104,9 +104,10 @@ def inspect(package: Package) -> Inspection:
     facts = tuple(_file_fact(package.root, name, manifest) for name in package.files)
     faults += [*told, *_manifest_faults(facts, manifest)]
     executables: list[Executable] = []
+    task = told_task(_read(package, TELLS_TASK))
     for name in package.files:
         try:
-            executables += executables_of((name,), lambda file: (package.root / file).read_bytes())
+            executables += executables_of((name,), lambda file: (package.root / file).read_bytes(), task)
         except MedsegError as error:
             faults.append(Fault(name, "", str(error)))
     if not any(fault.file == "configs/metadata.json" for fault in faults):
@@ -251,12 +252,16 @@ def _knobs(package: Package) -> dict[str, Any]:
 def _provenance(package: Package, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What the bundle tells of where it comes from."""
     told: dict[str, Any] = {}
-    metadata = _read_json(package, "configs/metadata.json")
+    metadata = _read(package, "configs/metadata.json")
     for key in ("version", "monai_version", "pytorch_version", "data_source", "copyright"):
         told[key] = metadata.get(key)
     told |= {f"packages {k}": v for k, v in _mapping(metadata.get("required_packages_version")).items()}
-    told |= {f"experiment {k}": v for k, v in _mapping(metadata.get("medseg")).items() if k != "labels"}
-    record = _read_json(package, "models/model.json")
+    own = _mapping(metadata.get("medseg"))
+    told |= {f"experiment {k}": v for k, v in own.items() if k != "labels"}
+    labels = own.get("labels")
+    names = [_mapping(one).get("name") for one in labels] if isinstance(labels, list) else []
+    told["labels"] = ", ".join(map(str, names)) or None
+    record = _read(package, "models/model.json")
     best = [key for key in record if key.startswith("best_val_")]
     told |= {key: record.get(key) for key in ("repeat", *best, "best_epoch")}
     for part in ("test", "tags"):
@@ -265,7 +270,7 @@ def _provenance(package: Package, manifest: Mapping[str, Any]) -> dict[str, Any]
     for number, one in enumerate(weights if isinstance(weights, list) else ()):
         told |= {f"pre-trained {number} {key}": value for key, value in _mapping(one).items()}
     if manifest:
-        told["exported by medseg"] = _read_json(package, MANIFEST).get("medseg")
+        told["exported by medseg"] = _read(package, MANIFEST).get("medseg")
     return {key: value for key, value in told.items() if value is not None}
 
 
@@ -273,7 +278,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _read_json(package: Package, name: str) -> dict[str, Any]:
+def _read(package: Package, name: str) -> dict[str, Any]:
+    """A config as plain values; nothing where it is missing or not plain."""
     if name not in package.files:
         return {}
     try:

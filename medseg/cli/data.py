@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,10 @@ def _described(name: str) -> dict[str, object]:
     return {
         "name": name,
         "title": spec.title,
-        "images": spec.expected,
+        "images": spec.expected or None,
         "channels": spec.channels,
-        "labels": ", ".join(label.name for label in spec.labels),
+        "task": spec.task,
+        "labels": ", ".join(label.name for label in spec.labels[:3]) + (", ..." if spec.labels[3:] else ""),
         "licence": spec.licence,
         "download": spec.homepage,
     }
@@ -56,6 +58,20 @@ def _described(name: str) -> dict[str, object]:
 @click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--images", help="Your own data: glob of the images, such as 'a/*.png'.")
 @click.option("--masks", help="Your own data: glob of an image's masks, such as 'b/{stem}_mask.png'.")
+@click.option("--classes", help="Your own data: glob of the images with their class, such as '{class}/*'.")
+@click.option(
+    "--table", type=click.Path(path_type=Path), help="Your own data: CSV table with a row for each image."
+)
+@click.option("--image-column", help="Its column of the images' files.  [default: image]")
+@click.option(
+    "--class-column",
+    "class_columns",
+    multiple=True,
+    help="Its column of the classes; given several times, columns of 0 and 1.  [default: class]",
+)
+@click.option("--group-column", help="Its column of the groups.")
+@click.option("--part-column", help="Its column of the official parts: train, val or test.")
+@click.option("--multilabel", is_flag=True, help="Images may have several classes ('a|b'), or none.")
 @click.option("--group", help=r"Your own data: regular expression of the group, such as '(?P<group>p\d+)_'.")
 @click.option("--label", help="Your own data: what the masks show.  [default: lesion]")
 @click.option(
@@ -78,6 +94,13 @@ def index(
     folder: Path | None,
     images: str | None,
     masks: str | None,
+    classes: str | None,
+    table: Path | None,
+    image_column: str | None,
+    class_columns: tuple[str, ...],
+    group_column: str | None,
+    part_column: str | None,
+    multilabel: bool,
     group: str | None,
     label: str | None,
     channels: str | None,
@@ -90,14 +113,26 @@ def index(
 ) -> None:
     """Open every image and mask of DATASET, report all faults at once, and write index.json.
 
-    DATASET is a registered name (see 'medseg data list'), or a name for your own folder with --images and
-    --masks. Exits with 1, writing nothing, if pairs are faulty and --skip-faulty is not given.
+    DATASET is a registered name (see 'medseg data list'), or a name for your own folder: with --images and --masks
+    for segmentation, with --classes or --table for classification. Exits with 1, writing nothing, if files are
+    faulty and --skip-faulty is not given.
     """
+    from medseg.data.class_table import Table
     from medseg.data.index import FaultyFiles, build_index
     from medseg.data.index_file import index_path, write_index
     from medseg.data.store import dataset_lock, source_folder
 
-    source = folder if folder and images else source_folder(dataset, folder, prepared)
+    own = images or classes or table
+    source = folder if folder and own else source_folder(dataset, folder, prepared)
+    columns = (image_column, *class_columns, group_column, part_column)
+    if table is None and (any(columns) or multilabel):
+        raise click.UsageError(
+            "the options of columns and --multilabel are about a table; give --table FILE.csv"
+        )
+    rows = None
+    if table is not None:
+        named = image_column or "image", class_columns or ("class",)
+        rows = Table.found(table, source, *named, group_column, part_column)
     path = index_path(dataset, prepared)
     try:
         with dataset_lock(dataset, prepared), progress_bar(f"reading {dataset}") as progress:
@@ -106,6 +141,9 @@ def index(
                 source,
                 images=images,
                 masks=masks,
+                classes=classes,
+                table=rows,
+                multilabel=multilabel,
                 group=group,
                 channels=int(channels) if channels else None,
                 label=label,
@@ -120,7 +158,7 @@ def index(
         emit(
             fault_table(error.faults),
             fmt,
-            title=f"{dataset}: {len(error.faults)} faulty pairs; nothing written",
+            title=f"{dataset}: {len(error.faults)} faulty {error.what}; nothing written",
         )
         click.echo("mend them, or leave them out with --skip-faulty", err=True)
         raise SystemExit(1) from None
@@ -142,21 +180,35 @@ def _tell(made: Index) -> None:
             f"note: ... and {len(made.duplicates) - 10} more sets of duplicates, listed in the index",
             err=True,
         )
+    if made.task == "classification":
+        _tell_classes(made)
     for fault in made.faults:
         click.echo(f"note: left out {fault.case}: {fault.reason} ({fault.file})", err=True)
+
+
+def _tell_classes(made: Index) -> None:
+    for cases in made.contradictions:
+        click.echo(f"note: the same picture has several classes: {', '.join(cases)}", err=True)
+    for name, number in made.class_counts().items():
+        if number < 2:
+            seen = f"class {name} has {number} image{'s' * (number != 1)}"
+            click.echo(f"note: {seen}, so that parts of a split lack it", err=True)
 
 
 def index_table(made: Index, path: Path) -> pd.DataFrame:
     """The figures of an index, one row."""
     import pandas as pd
 
+    shown: dict[str, object] = {"empty": sum(sample.lesion_fraction == 0 for sample in made.samples)}
+    if made.task == "classification":
+        shown = {"classes": ", ".join(f"{name} {number}" for name, number in made.class_counts().items())}
     row = {
         "dataset": made.dataset,
         "images": len(made.samples),
         "expected": made.expected or None,
         "groups": made.groups,
         "duplicates": len(made.duplicates),
-        "empty": sum(sample.lesion_fraction == 0 for sample in made.samples),
+        **shown,
         "left out": len(made.faults),
         "channels": made.channels,
         "depth": made.depth,
@@ -188,7 +240,9 @@ def fault_table(faults: Any) -> pd.DataFrame:
     "--fractions", default="0.6,0.2,0.2", show_default=True, help="Shares of training, validation, testing."
 )
 @click.option(
-    "--ungrouped", is_flag=True, help="Plain random permutation that knows neither groups nor lesion sizes."
+    "--ungrouped",
+    is_flag=True,
+    help="Plain random permutation that knows neither groups nor lesion sizes nor classes.",
 )
 @click.option(
     "--test-on", metavar="DATASET", help="The data set that an external split tests on, indexed before."
@@ -213,7 +267,8 @@ def split(
 ) -> None:
     """Divide DATASET into training, validation and testing, and write splits/NAME.json.
 
-    Groups (patients, videos, duplicates) stay whole and lesion sizes are spread alike, unless --ungrouped.
+    Groups (patients, videos, duplicates) stay whole, and lesion sizes or classes are spread alike, unless
+    --ungrouped.
     """
     from medseg.data.splits import make_splits
     from medseg.data.splits_file import split_path, write_splits
@@ -238,7 +293,8 @@ def split(
         write_splits(made, path)
     for item in made.left_out:
         click.echo(f"note: left out {item['case']}: {item['reason']}", err=True)
-    emit(split_table(made), fmt, title=str(path))
+    classes = [label.name for label in source.labels] if source.task == "classification" else []
+    emit(split_table(made, classes), fmt, title=str(path))
 
 
 def parse_fractions(text: str) -> tuple[float, float, float]:
@@ -258,16 +314,28 @@ def parse_fractions(text: str) -> tuple[float, float, float]:
     return training, validation, testing
 
 
-def split_table(made: Splits) -> pd.DataFrame:
-    """One row per repeat: images and groups of each part."""
+def split_table(made: Splits, classes: Sequence[str] = ()) -> pd.DataFrame:
+    """One row per repeat: images and groups of each part; given classes, one row per part with the images of each."""
     import pandas as pd
 
+    if classes:
+        return pd.DataFrame(
+            {"split": made.name, "repeat": k, "part": part, **_counted(items, classes)}
+            for k, parts in enumerate(made.repeats)
+            for part, items in parts.items()
+        )
     rows = []
     for k, parts in enumerate(made.repeats):
         images = {part: len(items) for part, items in parts.items()}
         groups = {f"{part} groups": len({item["group"] for item in items}) for part, items in parts.items()}
         rows.append({"split": made.name, "repeat": k, **images, **groups})
     return pd.DataFrame(rows)
+
+
+def _counted(items: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> dict[str, int]:
+    """Images, groups, and images of each class."""
+    found = {name: sum(name in item["classes"] for item in items) for name in classes}
+    return {"images": len(items), "groups": len({item["group"] for item in items}), **found}
 
 
 data.add_command(preview)

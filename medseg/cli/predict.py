@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from medseg.cli.options import device_option, threshold_option
     "out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of masks/, overlays/ and predictions.csv.",
+    help="Folder of predictions.csv, masks/ and overlays/.",
 )
 @folder_option
 @click.option(
@@ -68,7 +69,11 @@ from medseg.cli.options import device_option, threshold_option
     help="Kind of masks; auto is PNG for images, NIfTI for NIfTI, DICOM SEG for DICOM.",
 )
 @click.option("--probabilities", is_flag=True, help="Write probabilities too, as .npz arrays.")
-@click.option("--overlay/--no-overlay", default=True, show_default=True, help="Draw masks into pictures.")
+@click.option(
+    "--overlay/--no-overlay",
+    default=None,
+    help="Draw masks, or write classes, into pictures; by default of masks alone.",
+)
 @click.option("--no-series", is_flag=True, help="Take every DICOM file by itself.")
 @device_option
 @click.option(
@@ -87,7 +92,8 @@ def predict(
     """Predict the images of every INPUT with BUNDLE, a name or a folder.
 
     An INPUT is an image (PNG, JPEG, TIFF, ...), a DICOM file of one frame or many, a NIfTI volume, or a folder of
-    any of them; the slices of a DICOM series become one volume. Masks have the input's own size and place.
+    any of them; the slices of a DICOM series become one volume. Masks have the input's own size and place. A bundle
+    that classifies writes a row of classes and probabilities per image, slice or frame, and no masks.
 
     A file that cannot be predicted is listed with its reason while the others go on; then the command exits with 1.
     Given again, a command that was stopped goes on where it was.
@@ -95,14 +101,15 @@ def predict(
     \b
     medseg predict kvasir_seg__unet__dice frames/ -o polyps
     medseg predict busi__unet__dice scan.dcm series/ -o out --flips
+    medseg predict busi_class__resnet50__cross_entropy images/ -o classes
     """
     from medseg.bundle.open import find
     from medseg.cli.progress import progress_bar
     from medseg.engine.workflow import check_device
     from medseg.errors import MedsegError
-    from medseg.predict.predict import Options
+    from medseg.predict.options import Options
     from medseg.predict.predict import predict as predict_all
-    from medseg.predict.predictor import Settings
+    from medseg.predict.settings import Settings
 
     found = find(bundle, bundles)
     check_device(given["device"])
@@ -147,4 +154,8 @@ def _report(rows: list[dict[str, Any]], out: Path) -> None:
     if failed:
         emit(pd.DataFrame(failed, columns=["file", "reason"]), "table", "Failed")
     images = len({(row["file"], row["frame"]) for row in rows if row["outcome"] == "predicted"})
+    classes = Counter(row["predicted"] or "none" for row in rows if "predicted" in row)
+    if classes:
+        told = pd.DataFrame(classes.most_common(), columns=["class", "images"])
+        emit(told, "table", "Predicted")
     click.echo(f"{images} image(s) predicted, {len(failed)} failed: {out / 'predictions.csv'}")

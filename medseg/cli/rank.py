@@ -48,7 +48,8 @@ def _widths(ctx: click.Context, option: click.Parameter, given: tuple[str, ...])
     help="Column whose levels are the contests, or overall. By default dataset, model and overall in turn.",
 )
 @click.option(
-    "--metric", default="dice", show_default=True, help="Metrics, one contest each; separate by commas."
+    "--metric",
+    help="Metrics, one contest each; separate by commas.  [default: dice, or accuracy of classes]",
 )
 @click.option("--no-evidence", is_flag=True, help="Points and mean ranks only, no statistics.")
 @click.option(
@@ -82,7 +83,7 @@ def rank(
     experiment: str,
     of: str,
     by: str | None,
-    metric: str,
+    metric: str | None,
     where: dict[str, list[str]],
     columns: dict[str, str],
     better: dict[str, str],
@@ -109,12 +110,14 @@ def rank(
     medseg rank theirs.csv --column case=image_id --column loss=criterion
     """
     from medseg.ranking.findings import check_format, find
+    from medseg.ranking.table import USUAL, usual_metric
     from medseg.ranking.table import where as keep
 
     check_sources(sources, tracking_uri, columns)
     if output:
         check_format(output)
-    metrics = [name.strip() for name in metric.split(",")]
+    # nobody named one: where masks were measured, only that is read
+    metrics = [name.strip() for name in metric.split(",")] if metric else [USUAL[0]]
     if tracking_uri:
         table = read_tracked(tracking_uri, experiment, metrics)
     else:
@@ -122,6 +125,7 @@ def rank(
         bare = not sources
         table = read_tables(sources or (bundles,), studies, metrics, columns, better, bare=bare, apart=apart)
     table = keep(table, where)
+    metrics = metrics if metric else [usual_metric(table)]
 
     def judged(name: str) -> Evidence:
         from medseg.ranking.judge import judge

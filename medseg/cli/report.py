@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     help="Folder of report.html, figures/ and tables/.",
 )
 @prepared_option
-@click.option("--metric", default="dice", show_default=True, help="Metric that ranks and judges.")
+@click.option("--metric", help="Metric that ranks and judges.  [default: dice, or accuracy of classes]")
 @click.option(
     "--rope",
     type=click.FloatRange(0),
@@ -62,7 +62,7 @@ def report(
     experiment: str,
     prepared: Path,
     of: str,
-    metric: str,
+    metric: str | None,
     where: dict[str, list[str]],
     columns: dict[str, str],
     better: dict[str, str],
@@ -79,8 +79,8 @@ def report(
     """Write one page that says which is best, whether that is real, and shows why.
 
     A SOURCE is what 'medseg rank' takes: a study's folder or STUDY.yaml, a folder of bundles, or a CSV table. Of a
-    study or of bundles the page also has learning curves, cost, and images of cases; of a table what it holds. The
-    page needs no network and no other file.
+    study or of bundles the page also has learning curves, cost, and images of cases, and of classifiers confusion
+    matrices, ROC curves and reliability; of a table what it holds. The page needs no network and no other file.
 
     \b
     medseg report studies/losses_small -o report
@@ -99,7 +99,7 @@ def report(
         source = _source(sources, bundles, studies, prepared, columns, better, apart)
     options = Options(
         of=of,
-        metric=metric,
+        metric=metric or "",
         better=better,
         rope=rope,
         level=level,
@@ -118,11 +118,13 @@ def report(
     click.echo(str(page))
 
 
-def _tracked_source(uri: str, experiment: str, metric: str) -> Source:
-    from medseg.report.report import BESIDE
+def _tracked_source(uri: str, experiment: str, metric: str | None) -> Source:
     from medseg.report.source import Source
+    from medseg.report.task import BESIDE
 
-    return Source(read_tracked(uri, experiment, list(dict.fromkeys([metric, *BESIDE]))), experiment)
+    # one metric that a task has tells which the others are; a table of another has what it has
+    task = next((names for names in BESIDE.values() if metric in names), BESIDE["segmentation"])
+    return Source(read_tracked(uri, experiment, list(dict.fromkeys([metric or task[0], *task]))), experiment)
 
 
 def _source(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg.cli.comparison import compare, premium
 from medseg.cli.options import device_option, prepared_option
 from medseg.cli.output import emit, format_option
 
@@ -92,7 +93,11 @@ def launch_options(command: Command) -> Command:
 
 @click.group()
 def study() -> None:
-    """Run a grid of experiments that survives anything, plan it, and see how it stands."""
+    """Run a grid of experiments that survives anything, plan it, see how it stands, and compare what it says."""
+
+
+study.add_command(compare)
+study.add_command(premium)
 
 
 @study.command()

@@ -158,24 +158,23 @@ def read_tables(
     apart: dict[str, list[str]] | None = None,
 ) -> pd.DataFrame:
     """The sources' tables, one below the other; ``bare`` is the folder of bundles that nobody named."""
-    from medseg.ranking.table import load, normalise, together
+    from medseg.ranking.table import load, read_runs, together
 
     tables = []
     for source in sources:
         if not bare and is_csv(source):
             tables.append(load([source], better, columns, metrics, say=note, rows=apart))
         else:
-            wide = _folder(source, studies, bare)
-            tables.append(normalise(wide, str(source), better, metrics))
+            tables.append(read_runs(_files(source, studies, bare), str(source), better, metrics))
     return together(tables)
 
 
-def _folder(source: Path, studies: Path, bare: bool) -> pd.DataFrame:
-    """The cases of a study, named by its folder or file, or of the finished runs of a folder of bundles."""
-    from medseg.results import case_files, read_bundles
+def _files(source: Path, studies: Path, bare: bool) -> list[Path]:
+    """The tables of cases of a study, named by its folder or file, or of the finished runs of a folder of bundles."""
+    from medseg.results import case_files, finished
 
     if bare:
-        return read_bundles(source)
+        return finished(source)
     from medseg.study import table
     from medseg.study.folder import StudyFolder
 
@@ -185,14 +184,14 @@ def _folder(source: Path, studies: Path, bare: bool) -> pd.DataFrame:
                 f"{source}: neither a study (no {StudyFolder(source).ledger.name}) nor a folder of bundles with "
                 "finished runs"
             )
-        return read_bundles(source)
+        return finished(source)
     if not source.is_dir():
         from medseg.study.spec import read_study
 
         source = studies / read_study(source, names=False).name
     for text in table.notes(source):
         note(text)
-    return table.study_table(source)
+    return table.study_files(source)
 
 
 def read_tracked(uri: str, experiment: str, metrics: list[str]) -> pd.DataFrame:

@@ -46,7 +46,8 @@ def by_folder(
     group_of = grouper(group)
 
     def index(folder: Path) -> list[Sample]:
-        files = files_of(folder, re.sub(r"\{(class|part)\}", "*", pattern))
+        # two stars beside each other would mean folders
+        files = files_of(folder, re.sub(r"\*?\{(class|part)\}\*?", "*", pattern))
         files = [name for name in files if not exclude or not fnmatch.fnmatch(name, exclude)]
         stems = Counter(map(stem, files))
         samples = []

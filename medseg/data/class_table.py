@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,28 @@ class Table:
         """The record from its JSON."""
         return cls(**{**item, "classes": tuple(item["classes"])})
 
+    @classmethod
+    def found(
+        cls,
+        file: Path,
+        folder: Path,
+        image: str,
+        classes: Sequence[str],
+        group: str | None = None,
+        part: str | None = None,
+    ) -> Table:
+        """The record of a table by its path, which stays right where the data folder moves with the table in it.
+
+        Args:
+            file: the table; where there is none, the one of that name in the data folder.
+            folder: the data folder.
+            image, classes, group, part: the columns.
+        """
+        whole = (file if file.is_file() else folder / file).resolve()
+        inside = whole.is_relative_to(folder.resolve())
+        name = whole.relative_to(folder.resolve()).as_posix() if inside else str(whole)
+        return cls(name, image, tuple(classes), group, part)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that are read."""
@@ -56,17 +78,20 @@ def from_csv(
     *,
     multilabel: bool = False,
     none: str | None = None,
+    partial: bool = False,
     group: Callable[[str], str] | None = None,
 ) -> Callable[[Path], list[Sample]]:
     """An index function that reads the classes of images from a table.
 
-    Rows whose image is not there become faults; images that the table does not name are left alone.
+    Rows whose image is not there become faults, unless the set is ``partial``; images that the table does not name
+    are left alone.
 
     Args:
         table: the file and its columns.
         images: glob of the images, relative to the data folder.
         multilabel: a row may have several classes, or none.
         none: word of the table for no class, such as ``No Finding``.
+        partial: rows whose image is not there are passed over.
         group: the group by the image's path, where the table has no column of it.
     """
 
@@ -82,6 +107,9 @@ def from_csv(
                     f"{where}: column {table.image} is empty; name the image or remove the line"
                 )
             image = _image_of(name, found, where)
+            if partial and image is None:
+                continue
+            image = image or name
             classes = _classes(row, table, multilabel, none, where)
             own_group = row[table.group].strip() if table.group else ""
             if table.group and not own_group:
@@ -122,12 +150,12 @@ def _by_name(files: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _image_of(name: str, found: Mapping[str, list[str]], where: str) -> str:
-    """The file that a table names; the name itself where there is none, which opening it reports."""
-    files = found.get(name.removeprefix("./"), [name])
+def _image_of(name: str, found: Mapping[str, list[str]], where: str) -> str | None:
+    """The file that a table names, if there is one."""
+    files = found.get(name.removeprefix("./"), [])
     if len(files) > 1:
         raise MedsegError(f"{where}: {name} may be {files[0]} or {files[1]}; name the image by its path")
-    return files[0]
+    return files[0] if files else None
 
 
 def _classes(

@@ -128,12 +128,12 @@ class Growth:
         ]
 
         def place(i: int) -> None:
-            rows = [np.array(source[positions[i]]) for source in sources]
+            image = np.array(samples.images[positions[i]])
+            mask = np.array(samples.targets[positions[i]]) if len(sources) > 1 else None
             case = int(digest([samples.cases[positions[i]]])[:12], 16)
-            image, mask = (*rows, None)[:2]
             made = copies(augments, image, mask, (self.seed, case))
-            for j, copied in enumerate([rows, *(copied for _, *copied in made)]):
-                for array, row in zip(grown, copied, strict=False):
+            for j, (_, *rows) in enumerate([("", image, mask), *made]):
+                for array, row in zip(grown, rows, strict=False):
                     array[i * each + j] = row
 
         with one_cv_thread(), ThreadPoolExecutor(cpu_count()) as pool:

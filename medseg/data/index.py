@@ -195,9 +195,9 @@ def _open_or_fault(
             Fault(sample.case, sample.image, "the image has no mask", "restore the mask or remove the image")
         ]
     try:
+        sample = spec.resolve(root, sample) if spec.resolve else sample
         if spec.task == "classification":
             check_classes(root, sample, spec)
-        sample = spec.resolve(root, sample) if spec.resolve else sample
         return [_open(sample, root, channels, spec, rules)], []
     except FileFault as fault:
         file = fault.path.relative_to(root).as_posix()

@@ -155,6 +155,17 @@ class Index:
         """Number of distinct groups."""
         return len({sample.group for sample in self.samples})
 
+    @property
+    def contradictions(self) -> tuple[tuple[str, ...], ...]:
+        """The duplicates whose classes differ: one picture that is said to be two things."""
+        classes = {sample.case: sample.classes for sample in self.samples}
+        return tuple(cases for cases in self.duplicates if len({classes[case] for case in cases}) > 1)
+
+    def class_counts(self) -> dict[str, int]:
+        """Number of images of each class, in the order of the channels."""
+        names = [label.name for label in self.labels]
+        return dict(zip(names, self.targets().sum(axis=0, dtype=np.int64).tolist(), strict=True))
+
 
 def index_path(dataset: str, prepared_dir: Path) -> Path:
     """Where the index of a data set lies: ``prepared/<dataset>/index.json``."""
@@ -173,8 +184,7 @@ def write_index(index: Index, path: Path) -> None:
 
 def _line(sample: IndexedSample) -> dict[str, Any]:
     """A sample for JSON; classes are said where there are some."""
-    line = asdict(sample)
-    return line if sample.classes else {key: value for key, value in line.items() if key != "classes"}
+    return {key: value for key, value in vars(sample).items() if key != "classes" or value}
 
 
 def read_index(path: Path) -> Index:

@@ -30,14 +30,14 @@ def preview(
     seed: int = 42,
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[str]:
-    """Draw some images of a data set, the mask outlined: as preprocessed, then once for each transform.
+    """Draw some images of a data set, the mask outlined or the class named: as preprocessed, then once per transform.
 
     Args:
         index: the data set.
         steps: how images are preprocessed.
         augment: names of augmentations, joined by ``-``; what is said of their protocol changes nothing here.
         path: the picture, ``.png``, ``.svg`` or ``.pdf``; replaced whole.
-        cases: number of images, spread evenly over those with a lesion (over all if none has).
+        cases: number of images, spread evenly over those with a lesion, or over the classes.
         seed: of the transforms.
         arguments: of the augmentations, by name.
 
@@ -54,7 +54,8 @@ def preview(
     steps.check_channels(index.channels)
     augments = build_augments(parse_augment(augment)[0], arguments or {})
     with_lesion = [i for i, sample in enumerate(index.samples) if sample.lesion_fraction]
-    among = with_lesion or list(range(len(index.samples)))
+    by_class = sorted(range(len(index.samples)), key=lambda i: index.samples[i].classes)
+    among = with_lesion or by_class
     chosen = [among[int(i)] for i in np.linspace(0, len(among) - 1, min(cases, len(among))).round()]
     columns = 1 + len(augments)
     figure = Figure(figsize=(1.9 * columns, 2.05 * len(chosen) + 0.5), layout="constrained")

@@ -38,7 +38,7 @@ class DatasetSpec:
         labels: the structures of the masks; for classification all classes, in the order of the channels (none: those
             that the listing has, in natural order).
         index: top folder -> samples.
-        layout: folders and files that the top folder holds, by which it is recognised.
+        layout: folders and files that the top folder holds, by which it is recognised; ``*`` stands for any text.
         homepage: the official download page.
         licence: terms of use, as best known.
         citation: the paper to cite.
@@ -50,6 +50,7 @@ class DatasetSpec:
         draw_mask: draws a mask from an annotation such as ``Info.txt#mdb001``, where masks are no images.
         task: ``segmentation`` or ``classification``.
         multilabel: an image may have several classes, or none.
+        recognise: tells the top folder, where no names of a layout do.
         notes: known faults and how they are handled.
         draw: draws the data set into an empty folder (built-in sets only).
     """
@@ -70,6 +71,7 @@ class DatasetSpec:
     draw_mask: MaskDrawer | None = None
     task: str = "segmentation"
     multilabel: bool = False
+    recognise: Callable[[Path], bool] | None = None
     notes: tuple[str, ...] = ()
     draw: Callable[[Path], None] | None = None
 
@@ -100,7 +102,9 @@ class DatasetSpec:
 
     def found_in(self, top: Path) -> bool:
         """Whether a folder has the layout of the data set."""
-        return all((top / name).exists() for name in self.layout)
+        if self.recognise is not None:
+            return self.recognise(top)
+        return all(any(top.glob(name)) if "*" in name else (top / name).exists() for name in self.layout)
 
     def _above(self, folder: Path) -> list[Path]:
         """The folders of which ``folder`` would be a part of the layout: ``X`` for ``X/images``."""

@@ -101,7 +101,7 @@ def make_splits(
         not ungrouped,
         fractions,
         index.fingerprint,
-        tuple(_items(parts, tested_on) for parts in drawn),
+        tuple(_items(parts, index, tested_on) for parts in drawn),
         tuple(left_out),
         tested_on,
         test_index.fingerprint if test_index and tested_on else None,
@@ -228,14 +228,22 @@ def _left(sample: IndexedSample, reason: str) -> dict[str, str]:
     return {"case": sample.case, "image": sample.image, "reason": reason}
 
 
-def _items(parts: Parts, tested_on: str | None) -> dict[str, list[dict[str, Any]]]:
-    items = {name: [_item(sample) for sample in samples] for name, samples in zip(PARTS, parts, strict=True)}
+def _items(parts: Parts, index: Index, tested_on: str | None) -> dict[str, list[dict[str, Any]]]:
+    def item(sample: IndexedSample) -> dict[str, Any]:
+        told = _masked(sample) if index.task == "segmentation" else _classed(sample, index)
+        return {"image": sample.image, **told, "case": sample.case, "group": sample.group}
+
+    items = {name: [item(sample) for sample in samples] for name, samples in zip(PARTS, parts, strict=True)}
     if tested_on:
         items["testing"] = [{**item, "dataset": tested_on} for item in items["testing"]]
     return items
 
 
-def _item(sample: IndexedSample) -> dict[str, Any]:
-    labels = sample.masks or sample.classes
-    label = labels[0] if len(labels) == 1 else list(labels)
-    return {"image": sample.image, "label": label, "case": sample.case, "group": sample.group}
+def _masked(sample: IndexedSample) -> dict[str, Any]:
+    return {"label": sample.masks[0] if len(sample.masks) == 1 else list(sample.masks)}
+
+
+def _classed(sample: IndexedSample, index: Index) -> dict[str, Any]:
+    """The number of the class, or 0 or 1 for each of several; names may be folders, which MONAI would make paths of."""
+    numbers = [int(label.name in sample.classes) for label in index.labels]
+    return {"label": numbers if index.multilabel else numbers.index(1), "classes": list(sample.classes)}

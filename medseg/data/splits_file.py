@@ -1,7 +1,8 @@
 """A split as a record and as ``splits/<name>.json``, one case per line and a MONAI datalist at once.
 
 ``load_decathlon_datalist(file, data_list_key="training_0", base_dir=<the data set's folder>)`` reads it, for
-classification with ``is_segmentation=False``: the label is then the class's name, or a list of names.
+classification with ``is_segmentation=False``: the label is then the number of the class, from 0, or a list of 0 and
+1 where an image may have several.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Splits:
         fractions: shares of training, validation and testing.
         index_fingerprint: of the index that the cases come from.
         repeats: one mapping of part -> items each; an item has ``image label case group``, paths relative to
-            the data set's folder, and ``dataset`` where it is of another one.
+            the data set's folder, ``classes`` for classification, and ``dataset`` where it is of another one.
         left_out: cases that are in no part of some repeat, with the reason.
         test_dataset: the data set that an external test comes from.
         test_fingerprint: of that data set's index.

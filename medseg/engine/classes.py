@@ -49,10 +49,9 @@ class MixedBatches:
     def __call__(
         self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **_: Any
     ) -> tuple[Tensor, Tensor]:
-        """Images ``(N, C, H, W)`` float32 and labels ``(N, K)`` float32, whose rows stay of the same sum."""
+        """Images ``(N, C, H, W)`` float32 and labels, as stored or of a mixture float32, whose rows keep their sum."""
         image, label = prepare_batch(batch, device, non_blocking, self.normalization)
-        label = label.float()
-        return self.mix(image, label) if self.mix is not None else (image, label)
+        return (image, label) if self.mix is None else self.mix(image, label.float())
 
 
 def key_metric(

@@ -10,7 +10,10 @@ comes from the image itself).
 - ``scores``: a region of a segmentation, or a class of a classifier, as one number;
 - ``layers``: which submodules give maps, and how their cells lie on the image;
 - ``regions``: predicted, whole, one lesion, or a mask;
-- ``explainer``: a picture in, a heat map at its own size out;
+- ``explainer``: a picture in, a heat map of its mask at its own size out;
+- ``classes``: the same of a classifier's class, with the region and box that the map marks;
+- ``localization``: that region and box, and how well they agree with a mask;
+- ``masks``: the masks beside images, with which maps are compared;
 - ``heat``: the map over the picture, and how much of it lies inside the mask;
 - ``cases``: all of it over many inputs, of which a bad one never stops the rest.
 """

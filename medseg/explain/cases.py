@@ -4,40 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from medseg.errors import MedsegError
+from medseg.explain.classes import ClassExplainer
 from medseg.explain.explainer import Explainer
-from medseg.explain.heat import heat_overlay
+from medseg.explain.masks import Masks
 from medseg.predict.inputs import Item, find_items
 from medseg.predict.names import plain, shown
-from medseg.predict.overlay import displayed, write_picture
+from medseg.predict.overlay import write_picture
 from medseg.results import atomic_write, write_csv
 
-COLUMNS = (
-    "file",
-    "frame",
-    "map",
-    "method",
-    "layer",
-    "label",
-    "region",
-    "largest_activation",
-    "energy_in_mask",
-    "outcome",
-    "reason",
-)
+#: what explains the bundles of either task
+AnyExplainer = Explainer | ClassExplainer
 Progress = Callable[[int, int], None]
 
 
 def explain_all(
-    explainer: Explainer,
+    explainer: AnyExplainer,
     paths: Sequence[Path],
     out: Path,
     progress: Progress = lambda done, total: None,
     series: bool = True,
+    masks: str = "",
 ) -> list[dict[str, object]]:
     """Explain images, folders, series and volumes, and write ``maps/``, ``overlays/`` and ``explanations.csv``.
 
@@ -45,36 +37,42 @@ def explain_all(
     are replaced, each at once. The table is written last, and also when the work is broken off.
 
     Args:
-        explainer: of a bundle.
+        explainer: of a bundle of either task.
         paths: files and folders.
         out: folder of what is written.
         progress: is told how many inputs of how many are done.
         series: join the slices of DICOM series.
+        masks: pattern of the masks with which a classifier's maps are compared, see ``Masks``; files that it finds are
+            no inputs.
 
     Returns:
-        A row of ``COLUMNS`` per image, slice or frame: ``explained``, ``empty`` (the map is zero everywhere; the reason
-        says why) or ``failed``.
+        A row of the explainer's ``columns`` per image, slice or frame: ``explained``, ``empty`` (the map is zero
+        everywhere; the reason says why) or ``failed``.
 
     Raises:
-        MedsegError: the table cannot be written.
+        MedsegError: the table cannot be written, or the pattern of masks is not usable.
     """
     import pandas as pd
 
     items, problems = find_items(paths, series, without=out)
+    known = Masks(masks, items) if masks else None
+    items = known.images(items) if known else items
     total, rows = len(items) + len(problems), []
     try:
         for problem in problems:
             rows.append(_row(explainer, problem.path, "", outcome="failed", reason=problem.reason))
         for done, item in enumerate(items, len(problems)):
             progress(done, total)
-            rows.extend(_explained(explainer, item, out))
+            rows.extend(_explained(explainer, item, out, known))
         progress(total, total)
     finally:
-        write_csv(pd.DataFrame(rows, columns=list(COLUMNS)), out / "explanations.csv")
+        write_csv(pd.DataFrame(rows, columns=list(explainer.columns)), out / "explanations.csv")
     return rows
 
 
-def _explained(explainer: Explainer, item: Item, out: Path) -> Iterator[dict[str, object]]:
+def _explained(
+    explainer: AnyExplainer, item: Item, out: Path, masks: Masks | None
+) -> Iterator[dict[str, object]]:
     """A row for each frame of an item, as it is done; one row where the item cannot be opened."""
     try:
         frames = item.frames()
@@ -86,38 +84,31 @@ def _explained(explainer: Explainer, item: Item, out: Path) -> Iterator[dict[str
         inside = number if frames > 1 and len(item.files) == 1 else ""
         name = item.name if frames == 1 else f"{item.name}_{frame:04d}"
         try:
-            yield _row(explainer, file, inside, **_one(explainer, item, frame, name, out))
+            yield _row(explainer, file, inside, **_one(explainer, item, frame, name, out, masks))
         except Exception as error:  # no closed list of what a decoder or a network raises on odd pixels
             yield _row(explainer, file, inside, outcome="failed", reason=_text(error))
 
 
-def _one(explainer: Explainer, item: Item, frame: int, name: str, out: Path) -> dict[str, object]:
+def _one(
+    explainer: Any, item: Item, frame: int, name: str, out: Path, masks: Masks | None
+) -> dict[str, object]:
     picture = item.read(frame, explainer.predictor.recipe.channels)
-    answer = explainer(picture, name)
+    asked = () if masks is None else (masks.read(item, frame, picture.values.shape[1:]),)
+    answer = explainer(picture, name, *asked)
     with atomic_write(out / "maps" / f"{name}.npy", "wb") as file:
         np.save(file, answer.heat)
-    drawn = heat_overlay(displayed(picture), answer.heat, answer.predicted)
-    write_picture(drawn, out / "overlays" / f"{name}.png")
+    write_picture(explainer.drawn(picture, answer), out / "overlays" / f"{name}.png")
     return {
         "map": f"{name}.npy",
-        "largest_activation": answer.largest,
-        "energy_in_mask": answer.energy,
+        **explainer.told(answer),
         "outcome": "empty" if answer.reason else "explained",
         "reason": answer.reason,
     }
 
 
-def _row(explainer: Explainer, file: Path, frame: int | str, **known: object) -> dict[str, object]:
-    question = explainer.question
-    asked = {
-        "file": shown(file),
-        "frame": frame,
-        "method": question.method,
-        "layer": explainer.layer.name if explainer.layer else "",
-        "label": explainer.predictor.recipe.labels[explainer.label - 1].name,
-        "region": str(question.region),
-    }
-    return {**dict.fromkeys(COLUMNS, None), **asked, **known}
+def _row(explainer: AnyExplainer, file: Path, frame: int | str, **known: object) -> dict[str, object]:
+    asked = {"file": shown(file), "frame": frame, **explainer.asked()}
+    return {**dict.fromkeys(explainer.columns), **asked, **known}
 
 
 def _text(error: BaseException) -> str:

@@ -14,12 +14,14 @@ from medseg.bundle.open import Bundle
 from medseg.errors import MedsegError, unknown
 from medseg.explain import METHODS
 from medseg.explain._probe import Score
-from medseg.explain.heat import energy_inside
+from medseg.explain.heat import energy_inside, heat_overlay
 from medseg.explain.layers import Layer, choose_layer
 from medseg.explain.regions import NoRegion, Region
 from medseg.explain.scores import RegionScore
 from medseg.models import MODELS
-from medseg.predict.predictor import Predictor, Settings
+from medseg.predict.overlay import displayed
+from medseg.predict.predictor import Predictor
+from medseg.predict.settings import Settings
 from medseg.transforms.picture import Picture
 
 
@@ -70,29 +72,27 @@ class Explainer:
         question: what is asked.
 
     Raises:
-        MedsegError: the method, one of its arguments, the layer or the label is unknown, or the layer gives no maps.
+        MedsegError: the bundle does not segment; the method, one of its arguments, the layer or the label is unknown,
+            or the layer gives no maps.
     """
+
+    columns = (
+        *("file", "frame", "map", "method", "layer", "label", "region"),
+        *("largest_activation", "energy_in_mask", "outcome", "reason"),
+    )
 
     def __init__(self, predictor: Predictor, question: Question) -> None:
         self.predictor = predictor
         self.question = question
         recipe, self.network = predictor.recipe, predictor.networks[0]
-        self.label = _label_number(question.label, [label.name for label in recipe.labels])
+        if recipe.task != "segmentation":
+            raise MedsegError("the bundle classifies; its classes are explained, and no regions")
+        self.names = [label.name for label in recipe.labels]
+        self.label = label_number(question.label, self.names) if question.label else 1
         #: one channel is the label; of several the first is the background
         self.channel = 0 if recipe.classes == 1 else self.label
-        self.layer: Layer | None = None
-        if METHODS[question.method].facts["needs_layer"]:
-            facts = MODELS[recipe.model].facts
-            name = question.layer or facts["cam_layer"]
-            origin = facts.get("cam_origin") if name == facts["cam_layer"] else None
-            self.layer = choose_layer(self.network, recipe.channels, recipe.image_size, name, origin)
-        elif question.layer:
-            raise MedsegError(f"method {question.method!r} looks at no layer; leave --layer out")
-        self.method = METHODS.build(
-            question.method,
-            question.arguments,
-            network=self.network,
-            layer=self.layer.name if self.layer else "",
+        self.method, self.layer = bundle_method(
+            predictor, question.method, question.layer, question.arguments
         )
 
     @classmethod
@@ -149,16 +149,68 @@ class Explainer:
         images = self.predictor.prepared(picture)[None].to(device)
         score = RegionScore(self.channel, torch.from_numpy(small).to(device))
         raw = raw_map(self.method, images, score)
-        heat = self._heat(raw, size)
+        heat = on_picture(self.predictor, self.layer, raw, picture)
         reason = "" if heat.any() else "no positive evidence: nothing in the map raises the score"
         return Explanation(heat, float(raw.max()), energy_inside(heat, predicted), predicted, reason)
 
-    def _heat(self, raw: Tensor, size: tuple[int, int]) -> np.ndarray:
-        frame = self.predictor.recipe.image_size
-        spread = self.layer.spread(raw, frame) if self.layer else raw
-        heat = self.predictor.steps.restore(spread[0].cpu().numpy(), size)[0]
-        top = heat.max(initial=0)
-        return heat / top if top > 0 else np.zeros_like(heat)
+    def asked(self) -> dict[str, object]:
+        """What is the same in each row of the table."""
+        return {
+            "method": self.question.method,
+            "layer": self.layer.name if self.layer else "",
+            "label": self.names[self.label - 1],
+            "region": str(self.question.region),
+        }
+
+    def told(self, answer: Explanation) -> dict[str, object]:
+        """What an answer adds to its row of the table."""
+        return {"largest_activation": answer.largest, "energy_in_mask": answer.energy}
+
+    def drawn(self, picture: Picture, answer: Explanation) -> np.ndarray:
+        """The overlay: the map, and the outline of the predicted mask, ``(H, W, 3)`` uint8."""
+        return heat_overlay(displayed(picture), answer.heat, answer.predicted)
+
+
+def bundle_method(
+    predictor: Predictor, method: str, layer: str, arguments: Mapping[str, Any]
+) -> tuple[Any, Layer | None]:
+    """A method for a bundle's network, and the layer that it looks at; None if it looks at none.
+
+    Args:
+        predictor: of the bundle, with one network.
+        method: registered name.
+        layer: the submodule whose maps are looked at; the model's own ``cam_layer`` where it is empty.
+        arguments: of the method.
+
+    Raises:
+        MedsegError: the method, one of its arguments or the layer is unknown, or the layer gives no maps.
+    """
+    recipe, network = predictor.recipe, predictor.networks[0]
+    chosen: Layer | None = None
+    if METHODS[method].facts["needs_layer"]:
+        facts = MODELS[recipe.model].facts
+        name = layer or facts["cam_layer"]
+        origin = first_cell(network, facts, recipe.image_size) if name == facts["cam_layer"] else None
+        chosen = choose_layer(network, recipe.channels, recipe.image_size, name, origin)
+    elif layer:
+        raise MedsegError(f"method {method!r} looks at no layer; leave --layer out")
+    built = METHODS.build(method, arguments, network=network, layer=chosen.name if chosen else "")
+    return built, chosen
+
+
+def first_cell(network: Any, facts: Mapping[str, Any], size: tuple[int, int]) -> float | None:
+    """The pixel on which the first cell of a model's ``cam_layer`` lies: as the network knows, or as its facts say."""
+    known = getattr(network, "cam_origin", None)
+    return known(size) if known is not None else facts.get("cam_origin")
+
+
+def on_picture(predictor: Predictor, layer: Layer | None, raw: Tensor, picture: Picture) -> np.ndarray:
+    """A raw map ``(1, 1, h, w)`` on a picture, ``(H, W)`` float32 from 0 to 1, at the picture's own size."""
+    spread = layer.spread(raw, predictor.recipe.image_size) if layer else raw
+    size = (picture.values.shape[1], picture.values.shape[2])
+    heat = predictor.steps.restore(spread[0].cpu().numpy(), size)[0]
+    top = heat.max(initial=0)
+    return heat / top if top > 0 else np.zeros_like(heat)
 
 
 def raw_map(method: Any, images: Tensor, score: Score) -> Tensor:
@@ -209,14 +261,16 @@ def classifier_map(
     return (raw / raw.max().clamp_min(torch.finfo(raw.dtype).tiny))[0, 0]
 
 
-def _label_number(label: str, names: list[str]) -> int:
+def label_number(label: str, names: list[str]) -> int:
     """The number of a label, from 1.
+
+    Args:
+        label: its name or number.
+        names: of all labels, in order.
 
     Raises:
         MedsegError: there is no such label.
     """
-    if not label:
-        return 1
     if label in names:
         return names.index(label) + 1
     if label.isdecimal() and 1 <= int(label) <= len(names):

@@ -8,8 +8,8 @@ from medseg.predict.overlay import WIDTH
 
 #: the share of the hottest pixel that is the map's colour; colder ones have less
 OPACITY = 0.65
-#: of the outline, which the map's colours do not hold
-OUTLINE = (0, 229, 255)
+#: of the outlines of what is predicted and of a reference, which the map's colours do not hold
+OUTLINE, REFERENCE = (0, 229, 255), (64, 255, 64)
 
 
 def energy_inside(heat: np.ndarray, mask: np.ndarray) -> float | None:
@@ -31,13 +31,16 @@ def energy_inside(heat: np.ndarray, mask: np.ndarray) -> float | None:
     return float(heat[mask].sum(dtype=np.float64)) / total
 
 
-def heat_overlay(displayed: np.ndarray, heat: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture with the map in the colours of ``inferno``, and the mask's outline.
+def heat_overlay(
+    displayed: np.ndarray, heat: np.ndarray, mask: np.ndarray, reference: np.ndarray | None = None
+) -> np.ndarray:
+    """The picture with the map in the colours of ``inferno``, and the outlines of masks.
 
     Args:
         displayed: ``(H, W, 3)`` uint8.
         heat: ``(H, W)`` float, 0 to 1; where it is 0 the picture is as it was.
-        mask: ``(H, W)`` bool.
+        mask: ``(H, W)`` bool, what is predicted; outlined in cyan.
+        reference: ``(H, W)`` bool, what is true, if that is known; outlined in green, below the other.
 
     Shape:
         ``(H, W, 3)`` uint8.
@@ -47,6 +50,8 @@ def heat_overlay(displayed: np.ndarray, heat: np.ndarray, mask: np.ndarray) -> n
     colours = colormaps["inferno"](np.asarray(heat, np.float32), bytes=True)[..., :3]
     share = (OPACITY * heat.astype(np.float32)).clip(0, 1)[..., None]
     mixed = np.rint(displayed * (1 - share) + colours * share).astype(np.uint8)
+    if reference is not None:
+        mixed[edge(reference)] = REFERENCE
     mixed[edge(mask)] = OUTLINE
     return mixed
 

@@ -145,6 +145,13 @@ def choose_layer(
         return Layer(found.name, found.channels, found.size, found.step, origin)
     if name in dict(network.named_modules()):
         hint = _nearest(name, layers)
+        shape = _shapes(network, channels, size).get(name, ())
+        if len(shape) == 4 and min(shape[2:]) == 1:
+            seen, own = (" x ".join(map(str, one)) for one in (shape[2:], size))
+            raise MedsegError(
+                f"layer {name!r} gives maps of {seen} cells for images of {own} pixels, which tell no place; look at "
+                f"an earlier layer, or train with a stem for small images or larger ones.{hint}"
+            )
         raise MedsegError(
             f"layer {name!r} gives no maps (N, C, h, w) in one run of it, but tokens, pooled values or nothing.{hint}"
         )

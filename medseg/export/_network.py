@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 #: images that run at once
 BATCH = 4
+#: how a classifier's logits become probabilities, for people
+ACTIVATIONS = {
+    "softmax": "softmax",
+    "sigmoid": "sigmoid of each class",
+    "one_vs_rest": "sigmoid of each class, divided by their sum",
+}
 #: what of ``metadata.json`` travels inside a file
 TOLD = (
     "name",
@@ -46,7 +52,7 @@ def trained(bundle: Bundle, repeat: str | None = None) -> tuple[Recipe, torch.nn
 
 
 def answers(network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> np.ndarray:
-    """The logits ``(N, C, H, W)`` float32 of images ``(N, C, H, W)``, a few at once."""
+    """The logits ``(N, C, H, W)`` or ``(N, K)``, float32, of images ``(N, C, H, W)``, a few at once."""
     import torch
 
     with torch.inference_mode():
@@ -66,14 +72,33 @@ def said_of(bundle: Bundle, recipe: Recipe) -> dict[str, Any]:
         "model": recipe.model,
         "labels": [label.name for label in recipe.labels],
         "input": f"image, float32 (N, {recipe.channels}, {height}, {width})",
-        "output": f"pred, float32 logits (N, {recipe.classes}, {height}, {width})",
-        "activation": "sigmoid" if recipe.classes == 1 else "softmax, channel 0 is the background",
-        "threshold": 0.5,
+        "output": f"pred, float32 logits ({', '.join(map(str, ('N', *answer_shape(recipe))))})",
+        **_reading(recipe),
         "preprocess": list(recipe.preprocess),
         "preprocess_arguments": dict(recipe.preprocess_arguments),
     }
     demand_no_local_path(told, "configs/metadata.json")
     return told
+
+
+def answer_shape(recipe: Recipe) -> tuple[int, ...]:
+    """The shape of the logits of one image: ``(K,)`` of a classifier, else ``(C, H, W)``."""
+    return (recipe.classes,) if recipe.task == "classification" else (recipe.classes, *recipe.image_size)
+
+
+def activation_words(recipe: Recipe) -> str:
+    """How logits become probabilities, for people."""
+    if recipe.task == "classification":
+        return ACTIVATIONS[recipe.activation]
+    return "sigmoid" if recipe.classes == 1 else "softmax, channel 0 is the background"
+
+
+def _reading(recipe: Recipe) -> dict[str, Any]:
+    """How an answer is read."""
+    if recipe.task == "segmentation":
+        return {"activation": activation_words(recipe), "threshold": 0.5}
+    told = {"task": recipe.task, "multilabel": recipe.multilabel, "activation": activation_words(recipe)}
+    return {**told, "threshold": 0.5} if recipe.multilabel else told
 
 
 def checked(
@@ -100,6 +125,6 @@ def checked(
     """
     examples = read_examples(recipe, inputs)
     expected = answers(network, examples.batch)
-    difference = compare(expected, answers(written, examples.batch))
-    told = (*notes, *(() if undecided(expected) else (DECIDED,)))
+    difference = compare(expected, answers(written, examples.batch), recipe=recipe)
+    told = (*notes, *(() if undecided(expected, recipe) else (DECIDED,)))
     return Check(target, path, len(examples), examples.source, difference, tolerance, told)

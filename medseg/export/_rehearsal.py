@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from medseg.predict.prediction import Prediction
+    from medseg.predict.predictor import Predictor
 
 STAGE = Path(__file__).with_name("_stage.py")
 #: seconds that the rehearsal may take
@@ -60,6 +61,12 @@ def rehearsed(
         chosen = [_slice(path) for path in spread(inputs)] or _synthetic(Path(folder), recipe)
         answers, note = _staged(served, chosen, Path(folder))
     predictor = Predictor(recipe, [network], Settings(device="cpu"))
+    if predictor.classifies:
+        pictures = [read_picture(path, recipe.channels) if inputs else _noise(recipe) for path in chosen]
+        found = _compared(predictor, pictures, [probabilities for probabilities, _ in answers])
+        return Check(
+            target, app, len(chosen), "real images" if inputs else SYNTHETIC, found, tolerance, (note,)
+        )
     probability, pixels, total = 0.0, 0, 0
     for path, (probabilities, mask) in zip(chosen, answers, strict=True):
         picture = read_picture(path, recipe.channels) if inputs else _noise(recipe)
@@ -75,6 +82,17 @@ def rehearsed(
     source = "real images" if inputs else SYNTHETIC
     found = Difference(probability, pixels / total)
     return Check(target, app, len(chosen), source, found, tolerance, (note,))
+
+
+def _compared(predictor: Predictor, pictures: Sequence[Picture], answers: Sequence[np.ndarray]) -> Difference:
+    """How far probabilities ``(K,)`` of pictures are from those of prediction here."""
+    expected = predictor.classify(pictures)
+    ours, theirs = np.stack([one.probabilities for one in expected]), np.stack(answers)
+    several = predictor.recipe.multilabel
+    told = [one >= 0.5 if several else one.argmax(1)[:, None] for one in (ours, theirs)]
+    return Difference(
+        float(np.abs(ours - theirs).max()), float((told[0] != told[1]).any(1).mean()), unit="images' classes"
+    )
 
 
 def _demand_same(target: str, path: Path, mask: np.ndarray, expected: Prediction, tolerance: float) -> None:

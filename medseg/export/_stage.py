@@ -26,7 +26,7 @@ class Refusal(importlib.abc.MetaPathFinder):
 
 
 def main(served: Path, order: Path, answer: Path) -> None:
-    """Predict the files of a list and train one epoch on the first.
+    """Predict the files of a list, and train one epoch on the first where the bundle can be trained.
 
     Args:
         served: the bundle's folder.
@@ -38,14 +38,21 @@ def main(served: Path, order: Path, answer: Path) -> None:
     sys.path.insert(0, str(served))
     found: dict[str, Any] = {}
     paths = json.loads(order.read_text(encoding="utf-8"))
+    trains = (served / "configs" / "train.yaml").is_file()
     for number, (probabilities, mask) in enumerate(infer(served, paths)):
         found[f"probabilities_{number}"], found[f"mask_{number}"] = probabilities, mask
-    found["note"] = np.array(train(served, paths[0], found["mask_0"]))
+    note = (
+        train(served, paths[0], found["mask_0"]) if trains else "not trained there: viewers save no classes"
+    )
+    found["note"] = np.array(note)
     np.savez(answer, **found)
 
 
 def infer(served: Path, paths: list[str]) -> list[tuple[Any, Any]]:
-    """Probabilities at the network's size and mask ``(H, W)`` of each file, by the written configuration."""
+    """Probabilities at the network's size and mask ``(H, W)`` of each file, by the written configuration.
+
+    Of a classifier the probabilities ``(K,)`` of the classes, twice.
+    """
     import numpy as np
     import torch
     from monai.bundle import ConfigParser
@@ -65,6 +72,9 @@ def infer(served: Path, paths: list[str]) -> list[tuple[Any, Any]]:
         for path in paths:
             data = before({"image": path})
             data["pred"] = inferer(data["image"][None], network)[0]
+            if data["pred"].ndim == 2:
+                answers.append((np.asarray(after(data)["pred"]),) * 2)
+                continue
             # a slice named by itself, as file#12, is a plane
             soft = after.transforms[0](data)["pred"][0]
             mask = np.asarray(after(data)["pred"])

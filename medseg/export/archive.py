@@ -87,10 +87,11 @@ def check_package(
     parent = _as_monai_finds_it(source, folder)
     given = [again, *answers_of_monai(parent, imported.name, examples.batch, kinds)]
     worst = max(
-        (compare(expected, logits) for logits in given), key=lambda difference: difference.probabilities
+        (compare(expected, logits, recipe=recipe) for logits in given),
+        key=lambda difference: difference.probabilities,
     )
     notes = ["loaded by 'medseg bundle import' and by monai.bundle.load" + (" (twice)" if script else "")]
-    if not undecided(expected):
+    if not undecided(expected, recipe):
         notes.append(DECIDED)
     if inspection.to_trust:
         notes.append(

@@ -14,7 +14,7 @@ from medseg.bundle.archive import files_of, json_configs, run_facts, with_manife
 from medseg.bundle.network import Recipe
 from medseg.bundle.open import Bundle
 from medseg.export import EXPORTERS
-from medseg.export._network import trained
+from medseg.export._network import activation_words, answer_shape, trained
 from medseg.export.archive import check_package, torchscript_bytes
 from medseg.export.check import Check
 
@@ -31,8 +31,8 @@ images they were trained on as well.
 | | |
 | --- | --- |
 | images | $channels channel(s), $height x $width pixels, float32 |
-| output | logits `(N, $classes, $height, $width)`; $activation |
-| labels | $labels |
+| output | logits `($shape)`; $activation |
+| $kind | $labels |
 | preprocessing | $preprocess |
 | trained on | $source |
 
@@ -99,29 +99,35 @@ def card(bundle: Bundle, recipe: Recipe, record: Mapping[str, Any], folder: str)
     steps = [f"`{name}`{_arguments(recipe, name)}" for name in recipe.preprocess]
     text = CARD.substitute(
         name=folder,
-        description=f"{metadata.get('task', 'Segmentation')}: {metadata.get('description', '')}.",
+        description=f"{metadata.get('task', recipe.task.capitalize())}: {metadata.get('description', '')}.",
         use=metadata.get("intended_use", "Research only"),
         channels=recipe.channels,
-        classes=recipe.classes,
+        shape=", ".join(map(str, ("N", *answer_shape(recipe)))),
+        kind="classes" if recipe.task == "classification" else "labels",
         height=height,
         width=width,
-        activation="sigmoid, then 0.5" if recipe.classes == 1 else "softmax, channel 0 is the background",
+        activation=_activation(recipe),
         labels=labels,
         preprocess=", ".join(steps) or f"stretched to {height} x {width}, full range of the pixels to 0..1",
         source=metadata.get("data_source") or "the owner's own images",
-        results=_results(record),
+        results=_results(record, "Metrics" if recipe.task == "classification" else "Means"),
     )
-    return f"---\n{_front_matter(bundle, record)}---\n{text}"
+    return f"---\n{_front_matter(bundle, recipe, record)}---\n{text}"
 
 
-def _front_matter(bundle: Bundle, record: Mapping[str, Any]) -> str:
+def _activation(recipe: Recipe) -> str:
+    cut = recipe.multilabel or (recipe.task == "segmentation" and recipe.classes == 1)
+    return f"{activation_words(recipe)}, then 0.5" if cut else activation_words(recipe)
+
+
+def _front_matter(bundle: Bundle, recipe: Recipe, record: Mapping[str, Any]) -> str:
     """The card's YAML, as the hub's own library writes it."""
     from huggingface_hub import EvalResult, ModelCardData
 
     dataset = str(bundle.metadata.get("medseg", {}).get("dataset") or "own images")
     results = [
         EvalResult(
-            task_type="image-segmentation",
+            task_type=f"image-{recipe.task}",
             dataset_type=dataset,
             dataset_name=dataset,
             dataset_split="test",
@@ -135,8 +141,8 @@ def _front_matter(bundle: Bundle, record: Mapping[str, Any]) -> str:
         license_name="apache-2.0-with-the-terms-of-the-data",
         license_link="LICENSE",
         library_name="monai",
-        pipeline_tag="image-segmentation",
-        tags=["monai", "medical", "segmentation", "medseg"],
+        pipeline_tag=f"image-{recipe.task}",
+        tags=["monai", "medical", recipe.task, "medseg"],
         model_name=bundle.name,
         eval_results=results or None,
     )
@@ -144,7 +150,7 @@ def _front_matter(bundle: Bundle, record: Mapping[str, Any]) -> str:
 
 
 def _scores(record: Mapping[str, Any]) -> dict[str, float]:
-    """The finite means over the test cases, by metric."""
+    """The finite values of the test part, by metric."""
     scores = record.get("test")
     found = scores.items() if isinstance(scores, Mapping) else ()
     return {
@@ -154,7 +160,7 @@ def _scores(record: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _results(record: Mapping[str, Any]) -> str:
+def _results(record: Mapping[str, Any], what: str) -> str:
     scores = _scores(record)
     if not scores:
         return "\nThe bundle tells none.\n"
@@ -162,7 +168,8 @@ def _results(record: Mapping[str, Any]) -> str:
     tags = record.get("tags") or {}
     cases = f" over {tags['cases_testing']} cases" if tags.get("cases_testing") else ""
     seen = "of which COPIES WERE TRAINED ON" if tags.get("leaking") else "which the network never saw"
-    return f"\nMeans{cases} of the test part, {seen}.\n\n| metric | mean |\n| --- | ---: |\n{rows}\n"
+    column = "mean" if what == "Means" else "value"
+    return f"\n{what}{cases} of the test part, {seen}.\n\n| metric | {column} |\n| --- | ---: |\n{rows}\n"
 
 
 def _arguments(recipe: Recipe, name: str) -> str:

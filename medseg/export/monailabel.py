@@ -50,6 +50,8 @@ TOLD = (
 )
 #: words in a bundle's name by which MONAI Label takes it for another kind of task
 TASK_WORDS = re.compile("detection|deepedit|deepgrow|classification", re.IGNORECASE)
+#: the word by which it knows a classifier, unless one of these or this is in the name too
+CLASSIFIES, SEGMENTS = "classification", re.compile("segmentation", re.IGNORECASE)
 #: what a stock server brings for the copied modules, and the oldest release that they are tried with
 BROUGHT = {
     "pytorch-ignite": "0.5.1",
@@ -66,6 +68,8 @@ ROOTS = (
     "medseg.engine.metrics",
     "medseg.metrics",
 )
+#: and that of a classifier, which is not trained there
+CLASS_ROOTS = ("medseg.export.labelling", "medseg.transforms", "medseg.metrics.classification")
 
 
 @EXPORTERS.register("monailabel", form="folder", tolerance=1e-4)
@@ -74,8 +78,9 @@ def monailabel(
 ) -> Check:
     """An app folder for MONAI Label 0.8.5: /infer on PNG, NIfTI and DICOM, /train, /activelearning and /scoring.
 
-    The check runs the written configurations in a Python in which medseg cannot be imported, on whole image files,
-    trains one step, and compares masks with those of ``medseg predict``.
+    A classifier's answers are probabilities of classes, and it is not trained there: viewers save masks alone. The
+    check runs the written configurations in a Python in which medseg cannot be imported, on whole image files, trains
+    one step, and compares masks, or probabilities of classes, with those of ``medseg predict``.
     """
     from medseg.export._network import trained
     from medseg.export._rehearsal import rehearsed
@@ -105,22 +110,27 @@ def write_app(bundle: Bundle, recipe: Recipe, network: torch.nn.Module, out: Pat
     from medseg.export.torchscript import write_torchscript
 
     _demand_portable(recipe)
-    served = out / "model" / served_name(bundle.name)
+    classifies = recipe.task == CLASSIFIES
+    served = out / "model" / served_name(bundle.name, recipe.task)
     for folder in ("configs", "models", "docs"):
         (served / folder).mkdir(parents=True)
-    package = copy_modules(needed(ROOTS), served)
+    package = copy_modules(needed(CLASS_ROOTS if classifies else ROOTS), served)
     demand_unchanged(served / package)
     write_torchscript(network, recipe, served / "models" / "network.ts", {})
     torch.save(network.state_dict(), served / "models" / "model.pt")
-    metadata = _metadata(bundle, recipe, package)
+    metadata = _metadata(bundle, recipe, package, served.name)
     text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
     (served / "configs" / "metadata.json").write_text(text, encoding="utf-8")
     knobs = _knobs(recipe)
-    _write_config("inference", served, knobs, package)
-    _write_config("train", served, {**knobs, **_loss(bundle)}, package)
+    if classifies:
+        _write_config("inference", served, knobs, package, "inference_classes.yaml")
+    else:
+        _write_config("inference", served, knobs, package)
+        _write_config("train", served, {**knobs, **_loss(bundle)}, package)
     words = _words(served.name, recipe, metadata, package)
+    template = Template(_template("README_classes.md" if classifies else "README.md"))
     for readme in (out / "README.md", served / "docs" / "README.md"):
-        readme.write_text(Template(_template("README.md")).substitute(words), encoding="utf-8")
+        readme.write_text(template.substitute(words), encoding="utf-8")
     (out / "main.py").write_text(_template("main.py"), encoding="utf-8")
     licence = files("medseg.bundle") / "templates" / "LICENSE"
     for place in (out, served):
@@ -128,13 +138,16 @@ def write_app(bundle: Bundle, recipe: Recipe, network: torch.nn.Module, out: Pat
     return served
 
 
-def served_name(name: str) -> str:
+def served_name(name: str, task: str = "segmentation") -> str:
     """A bundle's name on the server: without words by which MONAI Label would take it for another kind of task.
 
     >>> served_name("polyp_detection__unet__dice")
     'polyp_det__unet__dice'
+    >>> served_name("bhi__resnet50__cross_entropy", "classification")
+    'bhi__resnet50__cross_entropy__classification'
     """
-    return TASK_WORDS.sub(lambda found: found[0][:3], name)
+    plain = TASK_WORDS.sub(lambda found: found[0][:3], name)
+    return plain if task != CLASSIFIES else f"{SEGMENTS.sub('seg', plain)}__{CLASSIFIES}"
 
 
 def _demand_portable(recipe: Recipe) -> None:
@@ -147,7 +160,7 @@ def _demand_portable(recipe: Recipe) -> None:
             "not; train the bundle without it, or serve it with medseg serve"
         )
     if not MODELS[recipe.model].facts.get("scriptable"):
-        raise MedsegError(f"monailabel: {recipe.model} cannot be scripted, so it could not be trained there")
+        raise MedsegError(f"monailabel: {recipe.model} cannot be scripted, as it would have to be there")
 
 
 def opencv_steps() -> list[str]:
@@ -167,6 +180,7 @@ def _knobs(recipe: Recipe) -> dict[str, Any]:
         "image_size": list(recipe.image_size),
         "preprocess": list(recipe.preprocess),
         "preprocess_arguments": dict(recipe.preprocess_arguments),
+        **({"activation": recipe.activation} if recipe.task == CLASSIFIES else {}),
     }
 
 
@@ -183,28 +197,34 @@ def _loss(bundle: Bundle) -> dict[str, Any]:
     return {"loss_name": knobs["loss_name"], "loss_arguments": knobs["loss_arguments"] or {}}
 
 
-def _metadata(bundle: Bundle, recipe: Recipe, package: str) -> dict[str, Any]:
+def _metadata(bundle: Bundle, recipe: Recipe, package: str, name: str) -> dict[str, Any]:
     told = {key: bundle.metadata[key] for key in TOLD if key in bundle.metadata}
     told["changelog"] = {told["version"]: f"exported for MONAI Label by medseg {__version__}"}
     told["required_packages_version"] = dict(BROUGHT)
     told["supported_apps"] = {"monailabel": "0.8.5"}
-    told["name"] = served_name(bundle.name)
+    told["name"] = name
     own = bundle.metadata.get("medseg", {})
     kept = {key: own[key] for key in ("dataset", "model", "loss", "preprocess", "augment") if key in own}
     told["medseg"] = {**kept, "package": package, "version": __version__}
+    names = [label.name for label in recipe.labels]
+    if recipe.task == CLASSIFIES:
+        told["medseg"] |= {"task": recipe.task, "multilabel": recipe.multilabel}
+    else:
+        names = ["background", *names]
     told["network_data_format"]["outputs"]["pred"]["channel_def"] = {
-        "0": "background",
-        **{str(number): label.name for number, label in enumerate(recipe.labels, 1)},
+        str(number): label for number, label in enumerate(names)
     }
     demand_no_local_path(told, "configs/metadata.json")
     return told
 
 
-def _write_config(name: str, served: Path, knobs: Mapping[str, Any], package: str) -> None:
+def _write_config(
+    name: str, served: Path, knobs: Mapping[str, Any], package: str, template: str = ""
+) -> None:
     import yaml
 
     head = yaml.safe_dump(dict(knobs), sort_keys=False, default_flow_style=None, allow_unicode=True)
-    body = Template(_template(f"{name}.yaml")).substitute(package=package)
+    body = Template(_template(template or f"{name}.yaml")).substitute(package=package)
     (served / "configs" / f"{name}.yaml").write_text(head + body, encoding="utf-8")
 
 

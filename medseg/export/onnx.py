@@ -15,7 +15,7 @@ from medseg.bundle.network import Recipe
 from medseg.bundle.open import Bundle
 from medseg.errors import MedsegError
 from medseg.export import EXPORTERS
-from medseg.export._network import checked, said_of, trained
+from medseg.export._network import answer_shape, checked, said_of, trained
 from medseg.export.check import Check, Mismatch
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _demand_batches(run: Callable[[torch.Tensor], torch.Tensor], recipe: Recipe)
 
     for size in BATCHES:
         shape = tuple(run(torch.zeros(size, recipe.channels, *recipe.image_size)).shape)
-        expected = (size, recipe.classes, *recipe.image_size)
+        expected = (size, *answer_shape(recipe))
         if shape != expected:
             raise Mismatch(f"onnx: the written network answers {shape} to a batch of {size}, not {expected}")
 

@@ -10,7 +10,7 @@ from medseg.bundle.network import Recipe
 from medseg.bundle.open import Bundle
 from medseg.errors import MedsegError
 from medseg.export import EXPORTERS
-from medseg.export._network import checked, said_of, trained
+from medseg.export._network import answer_shape, checked, said_of, trained
 from medseg.export.check import Check
 from medseg.export.onnx import write_onnx
 
@@ -129,7 +129,7 @@ def engine_runner(path: Path, recipe: Recipe) -> Callable[[torch.Tensor], torch.
 
     def run(images: torch.Tensor) -> torch.Tensor:
         given = images.cuda().contiguous()
-        logits = torch.empty(len(given), recipe.classes, *recipe.image_size, device=given.device)
+        logits = torch.empty(len(given), *answer_shape(recipe), device=given.device)
         context.set_input_shape("image", tuple(given.shape))
         context.set_tensor_address("image", given.data_ptr())
         context.set_tensor_address("pred", logits.data_ptr())

@@ -60,5 +60,6 @@ class FocalCrossEntropy(nn.Module):
                 raise MedsegError(
                     f"loss {NAME!r}: alpha has {len(self.weight)} weights, but there are {logits.shape[1]} classes"
                 )
+            self.weight = self.weight.to(logits.device)  # once: later steps do not wait for the GPU
             target = target * self.weight.to(logits)
         return (target * faded(binary_logits(logits), self.gamma)).sum(1).mean()

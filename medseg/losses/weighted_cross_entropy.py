@@ -66,6 +66,7 @@ class WeightedCrossEntropy(nn.Module):
             raise MedsegError(
                 f"loss {NAME!r} has counts of {len(self.weight)} classes, but the logits are of {logits.shape[1]}"
             )
+        self.weight = self.weight.to(logits.device)  # once: later steps do not wait for the GPU
         # of class probabilities, torch divides by the number of images, not by their weights
         return functional.cross_entropy(logits, target, weight=self.weight.to(logits))
 
@@ -78,15 +79,14 @@ def class_weights(counts: Sequence[float], power: float = 1.0) -> list[float]:
         power: as of ``weighted_cross_entropy``.
 
     Raises:
-        MedsegError: there are no counts, or a class has no image.
+        MedsegError: a class has no image.
     """
     numbers = [float(count) for count in counts]
-    empty = [number for number, count in enumerate(numbers) if not count > 0]
-    if empty or not numbers:
-        which = ", ".join(map(str, empty)) or "of none"
+    empty = [str(number) for number, count in enumerate(numbers) if not count > 0]
+    if empty:
         raise MedsegError(
-            f"loss {NAME!r} weighs by 1 / count, and class {which} (counting from 0) has no training image;"
-            f" counts are {numbers}; use a split with all classes in training, or another loss"
+            f"loss {NAME!r} weighs by 1 / count, and class {', '.join(empty)} (counting from 0) has no training"
+            f" image; counts are {numbers}; use a split with all classes in training, or another loss"
         )
     total = sum(numbers)
     raw = [(total / (len(numbers) * count)) ** power for count in numbers]

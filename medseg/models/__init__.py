@@ -1,15 +1,16 @@
-"""Models: images ``(N, C, H, W)`` float32 in, logits ``(N, K, H, W)`` out.
+"""Models: images ``(N, C, H, W)`` float32 in, logits out: ``(N, K, H, W)``, of classifiers ``(N, K)``.
 
 A deeply supervised model gives, in training mode, a tuple of logits, all at the input's size, and in
 evaluation mode one tensor. Facts of an entry: ``divisor`` (what both sides must be divisible by, for the
 default arguments; a built network has it as an attribute), ``cam_layer`` (the submodule that class-activation
-maps look at), ``cam_origin`` (the pixel on which its first cell lies, where padding shifts it off the centre),
+maps look at), ``cam_origin`` (the pixel on which its first cell lies, where padding shifts it off the centre; a network
+whose padding depends on the input has it as a method of the input's height and width),
 ``deep_supervision``, ``scriptable`` (else TorchScript traces it), ``batch_of_one`` (False where training needs two
-images), ``backbone`` and ``pretrained`` (the names of its published weights), ``small``
-(arguments of a version to try things with), ``parameters`` and ``macs`` (multiply-accumulates) for one colour image of
-224 x 224 and one class, ``published_parameters`` and ``published_macs`` (measured on the authors' code), ``deviates``
-(why those differ, where they do), ``starts_at_zero`` (where the published start gives logits of zero), ``paper`` and
-``licence`` (of the original code; nothing of it is copied).
+images), ``backbone`` and ``pretrained`` (the names of its published weights), ``small`` (arguments of a version to try
+things with), ``parameters`` and ``macs`` (multiply-accumulates) for one colour image of 224 x 224 and one class (of
+classifiers two), ``published_parameters`` and ``published_macs`` (measured on the authors' code; of classifiers for the
+1000 classes of ImageNet), ``deviates`` (why those differ, where they do), ``starts_at_zero`` (where the published start
+gives logits of zero), ``paper`` and ``licence`` (of the original code; nothing of it is copied).
 """
 
 from __future__ import annotations

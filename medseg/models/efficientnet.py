@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from medseg.errors import MedsegError
 from medseg.models import MODELS
@@ -83,7 +84,7 @@ class EfficientNetV2S(Classifier):
 
         small = check_stem("efficientnetv2_s", stem, dropout)
         _check_arguments(stochastic_depth, width, depth)
-        network = timm.create_model(
+        network: Any = timm.create_model(
             "tf_efficientnetv2_s",
             in_chans=in_channels,
             num_classes=out_channels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -34,8 +35,8 @@ STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 class ResNet50(Classifier):
     """ResNet-50, residual learning with bottlenecks (He et al. 2016, arXiv:1512.03385).
 
-    It is timm's ``resnet50``, with the numbers of torchvision's: a 7x7 convolution of stride 2, max pooling of stride 2,
-    four stages of 3, 4, 6 and 3 bottleneck blocks, the mean over the image, and a linear layer. The first block of a
+    It is timm's ``resnet50``, with the numbers of torchvision's: a 7x7 convolution of stride 2, max pooling of stride
+    2, four stages of 3, 4, 6 and 3 bottleneck blocks, the mean over the image, and a linear layer. The first block of a
     stage has its stride in the 3x3 convolution; in the paper it is in the 1x1 before that. For the 1000 classes of
     ImageNet it has 25,557,032 parameters.
 
@@ -72,7 +73,7 @@ class ResNet50(Classifier):
         import timm
 
         small = check_stem("resnet50", stem, dropout)
-        network = timm.create_model(
+        network: Any = timm.create_model(
             "resnet50",
             in_chans=in_channels,
             num_classes=out_channels,

@@ -109,11 +109,11 @@ class VGG19(Classifier):
     def forward(self, images: Tensor) -> Tensor:
         if not torch.jit.is_scripting():
             check_least_side(self.name, images)
-        maps = stretched(self.backbone.features(images), FIELD)
+        maps = stretched(self.backbone.features(images))
         return self.head(self.backbone.forward_head(maps))
 
 
-def stretched(maps: Tensor, side: int) -> Tensor:
+def stretched(maps: Tensor, side: int = FIELD) -> Tensor:
     """Maps by adaptive mean pooling to at least ``side`` cells in each direction; larger ones as they are.
 
     It is written as products with the shares of each cell, since ONNX has no adaptive pooling of such sizes.

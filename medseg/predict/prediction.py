@@ -20,3 +20,17 @@ class Prediction:
     probabilities: np.ndarray = field(repr=False)
     mask: np.ndarray = field(repr=False)
     members: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPrediction:
+    """The classes of one picture.
+
+    Args:
+        probabilities: ``(K,)`` float32, 0 to 1, one per class, in the order of the bundle's classes; of a set in which
+            an image has one class their sum is 1.
+        members: ``(M, K)`` float32, those of each member (network and flip) alone; empty where there is one.
+    """
+
+    probabilities: np.ndarray
+    members: np.ndarray = field(repr=False)

@@ -1,9 +1,8 @@
-"""Pictures in, probabilities and masks at their own size out, as the bundle was evaluated."""
+"""Pictures in, masks at their own size or classes out, as the bundle was evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,52 +13,14 @@ from medseg.bundle.open import Bundle
 from medseg.engine.device import amp_dtype, place
 from medseg.errors import MedsegError
 from medseg.predict.overlay import grey_once
-from medseg.predict.prediction import Prediction
+from medseg.predict.prediction import ClassPrediction, Prediction
+from medseg.predict.settings import Settings, demand_meaning
 from medseg.transforms.geometry import Geometry
 from medseg.transforms.normalize import full_range, normalized, unit_range
 from medseg.transforms.picture import Picture
 
 #: the axes that each test-time flip turns round: of ``(N, C, H, W)``, height is 2 and width 3
 FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a bundle predicts.
-
-    Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        threshold: a pixel is of the lesion from this probability on.
-        batch_size: images, or windows of one image, that pass through the network at once.
-        flips: average over the image and its three mirror images.
-        sliding_window: cut the image into windows of the network's size instead of bringing the whole to it.
-        overlap: of neighbouring windows, as a share of their side, below 1.
-        scale: by how much an image is stretched before windows are cut from it.
-        min_area: lesions of fewer pixels are left out of masks.
-        amp: mixed precision on a GPU.
-    """
-
-    device: str = "auto"
-    threshold: float = 0.5
-    batch_size: int = 8
-    flips: bool = False
-    sliding_window: bool = False
-    overlap: float = 0.25
-    scale: float = 1.0
-    min_area: int = 0
-    amp: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise MedsegError(f"threshold must be above 0 and at most 1; got {self.threshold}")
-        if not 0 <= self.overlap < 1:
-            raise MedsegError(f"overlap must be at least 0 and below 1; got {self.overlap}")
-        if not 0 < self.scale <= 16:
-            raise MedsegError(f"scale must be above 0 and at most 16; got {self.scale}")
-        if self.batch_size < 1 or self.min_area < 0:
-            raise MedsegError(
-                f"batch_size must be at least 1 and min_area at least 0; got {self.batch_size} and {self.min_area}"
-            )
 
 
 class Predictor:
@@ -69,6 +30,9 @@ class Predictor:
         recipe: of the bundle.
         networks: one, or several whose probabilities are averaged, in evaluation mode.
         settings: how.
+
+    Raises:
+        MedsegError: a setting has no meaning for the bundle's task.
     """
 
     def __init__(
@@ -76,6 +40,7 @@ class Predictor:
     ) -> None:
         self.recipe = recipe
         self.settings = settings or Settings()
+        demand_meaning(recipe, self.settings)
         self.steps = recipe.steps()
         auto = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(auto if self.settings.device == "auto" else self.settings.device)
@@ -90,13 +55,35 @@ class Predictor:
         chosen = [weights_of(bundle, name) for name in repeats] or [weights_of(bundle)]
         return cls(recipe, [build_network(recipe, weights) for weights in chosen], settings)
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """Predict pictures ``(C, H, W)`` of any sizes, in batches.
+    def __call__(self, pictures: Sequence[Picture]) -> list[Any]:
+        """Predict pictures ``(C, H, W)`` of any sizes, in batches: by ``classify`` or ``segment``, as the bundle does.
 
         Raises:
             MedsegError: a step cannot be applied to a picture, a value is not finite, or the GPU has too little
                 memory for a single image.
         """
+        return self.classify(pictures) if self.classifies else self.segment(pictures)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether whole images are classified."""
+        return self.recipe.task == "classification"
+
+    def classify(self, pictures: Sequence[Picture]) -> list[ClassPrediction]:
+        """The classes of pictures; raises as a call does."""
+        if not pictures:
+            return []
+        ready = torch.stack([self.prepared(picture) for picture in pictures])
+        members = torch.stack([self._passed(network, ready, axes) for network, axes in self._members()], 1)
+        means = members.mean(1)
+        several = members.shape[1] > 1
+        return [
+            ClassPrediction(mean.float().numpy(), (own if several else own[:0]).float().numpy())
+            for mean, own in zip(means, members, strict=True)
+        ]
+
+    def segment(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        """The masks of pictures; raises as a call does."""
         if self.settings.sliding_window:
             return [self._combined(self._slid(picture), picture) for picture in pictures]
         if not pictures:
@@ -158,13 +145,17 @@ class Predictor:
 
     def _flipped(self, network: torch.nn.Module, images: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
         """Probabilities ``(N, K, h, w)`` on the CPU of images that are turned round, turned back."""
+        found = self._passed(network, images, axes)
+        return found.flip(axes) if axes else found
+
+    def _passed(self, network: torch.nn.Module, images: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+        """Probabilities ``(N, K, ...)`` on the CPU of images that are turned round."""
         parts, start = [], 0
         while start < len(images):
             part = images[start : start + self.batch_size]
             parts.append(self._forward(network, part.flip(axes) if axes else part).cpu())
             start += len(part)
-        found = torch.cat(parts)
-        return found.flip(axes) if axes else found
+        return torch.cat(parts)
 
     def _forward(self, network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Probabilities of a batch; where the GPU lacks memory for it, half as many at once from then on."""
@@ -188,7 +179,7 @@ class Predictor:
         )
         with torch.autocast(self.device.type, dtype=amp_dtype(), enabled=on_gpu and self.settings.amp):
             logits = network(images)
-        found = foreground(logits.float())
+        found = self._of_logits(logits.float())
         if not torch.isfinite(found).all():
             cure = (
                 "give --no-amp"
@@ -197,6 +188,14 @@ class Predictor:
             )
             raise MedsegError(f"the network gives values that are not finite; {cure}")
         return found
+
+    def _of_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probabilities ``(N, K)`` of classes, or ``(N, K, h, w)`` of labels."""
+        if not self.classifies:
+            return foreground(logits)
+        from medseg.metrics.classification import probabilities
+
+        return probabilities(logits, self.recipe.activation)
 
     def _combined(self, members: Iterable[np.ndarray], picture: Picture) -> Prediction:
         """The mean of members ``(K, H, W)``, of which only one is held at a time, and the mask of each."""

@@ -16,7 +16,7 @@ from medseg.predict.names import plain
 from medseg.results import atomic_write
 
 FILE, TABLE = "predict.json", "predictions.csv"
-#: one row per label of each image, slice or frame, and one for each input that failed
+#: of masks: one row per label of each image, slice or frame, and one for each input that failed
 COLUMNS = ("file", "frame", "outcome", "reason", "label", *MEASURES, "spacing", "mask")
 #: seconds between two writes; with many rows, at least so many times what a write takes
 EVERY, PATIENCE = 2.0, 20
@@ -31,13 +31,21 @@ class Record:
         folder: of the outputs.
         run: what the predictions depend on, of plain values.
         overwrite: forget what is there.
+        columns: of the table.
 
     Raises:
         MedsegError: the folder holds predictions that were made otherwise, or a broken record.
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, Any], overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        run: Mapping[str, Any],
+        overwrite: bool = False,
+        columns: Sequence[str] = COLUMNS,
+    ) -> None:
         self.folder = folder
+        self.columns = columns
         self.run = json.loads(json.dumps(run))
         self._before = {} if overwrite else self._read()
         self._items: dict[str, dict[str, Any]] = {}
@@ -78,7 +86,7 @@ class Record:
 
         started = time.monotonic()
         with atomic_write(self.folder / TABLE) as file:
-            table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+            table = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
             table.writeheader()
             table.writerows(self.rows())
         with atomic_write(self.folder / FILE) as file:

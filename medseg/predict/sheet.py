@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from medseg.predict.overlay import displayed, overlay
 from medseg.transforms.picture import Picture
@@ -14,6 +15,8 @@ from medseg.transforms.picture import Picture
 SLICES = 9
 #: longest side of one of several slices, and of a single image, in pixels
 SIDE, SINGLE = 320, 2048
+#: width that a captioned picture has at least, in pixels
+READABLE = 224
 
 
 @dataclass
@@ -33,9 +36,18 @@ class Sheet:
         if len(self._shown) == SLICES and rank <= self._shown[-1][0]:
             return
         drawn = overlay(*_shrunk(displayed(picture), mask, SINGLE if self.frames == 1 else SIDE))
-        self._shown = sorted([*self._shown, (rank, frame, drawn)], key=lambda one: one[0], reverse=True)[
-            :SLICES
-        ]
+        self._insert(rank, frame, drawn)
+
+    def caption(self, frame: int, picture: Picture, words: str) -> None:
+        """Take in a slice with words below it, if it is among those in the middle."""
+        rank = (0, -abs(frame - (self.frames - 1) / 2))
+        if len(self._shown) == SLICES and rank <= self._shown[-1][0]:
+            return
+        self._insert(rank, frame, captioned(displayed(picture), words, SINGLE if self.frames == 1 else SIDE))
+
+    def _insert(self, rank: tuple[int, float], frame: int, drawn: np.ndarray) -> None:
+        shown = sorted([*self._shown, (rank, frame, drawn)], key=lambda one: one[0], reverse=True)
+        self._shown = shown[:SLICES]
 
     def drawn(self) -> np.ndarray:
         """The sheet, ``(H, W, 3)`` uint8: slices in their order from left to right, three in a row."""
@@ -45,6 +57,27 @@ class Sheet:
         filled = [*tiles, *empty]
         rows = [np.concatenate(filled[k : k + across], 1) for k in range(0, len(filled), across)]
         return np.concatenate(rows, 0)
+
+
+def captioned(shown: np.ndarray, words: str, side: int = SIDE) -> np.ndarray:
+    """A picture with words on a band below it; a small one is enlarged so that they can be read.
+
+    Args:
+        shown: ``(H, W, 3)`` uint8.
+        words: in one line.
+        side: the longest side that it may have, in pixels.
+    """
+    height, width = shown.shape[:2]
+    share = min(side / max(height, width), max(1.0, READABLE / width))
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    filtering = Image.Resampling.NEAREST if share > 1 else Image.Resampling.BILINEAR
+    picture = Image.fromarray(shown).resize(size, filtering)
+    band = max(14, size[0] // 16)
+    whole = Image.new("RGB", (size[0], size[1] + band))
+    whole.paste(picture)
+    font: Any = ImageFont.load_default(band * 0.7)
+    ImageDraw.Draw(whole).text((size[0] / 2, size[1] + band / 2), words, "white", font, "mm")
+    return np.asarray(whole)
 
 
 def _shrunk(shown: np.ndarray, mask: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

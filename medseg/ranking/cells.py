@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 SHOWN = 10
-SET_NOTE = (
-    "{} is of a whole test part: a run has one value, and chance is read off repeats (and data sets), not off cases."
-)
+SET_NOTE = "{} is of a whole test part: a run has one value, and chance is read off repeats or data sets."
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ COUNTED = ("accuracy", "balanced_accuracy", "macro_f1", "sensitivity", "specific
 #: metrics of which no error at all is too good in so many cases
 FLAWLESS, MANY_CASES = ("accuracy",), 20
 #: metrics that guessing brings to 0.5
-CHANCE = ("roc_auc", "balanced_accuracy")
+CHANCE = ("roc_auc",)
 
 
 class Finding(NamedTuple):
@@ -140,7 +140,7 @@ def _of_masks(
     if case is None or not {"prediction", "predicted_px"} & set(facts):
         return []
     # a case stands there once for each metric
-    first = ~_repeated(number, case)
+    first = ~_repeated(number, case) & ~of_sets(table)
     table, number, case = table.loc[first, facts], number[first], case[first]
     rows: list[Finding] = []
     hashes = "prediction" in table.columns
@@ -177,18 +177,21 @@ def _constant_masks(run: pd.DataFrame, number: int) -> list[Finding]:
 
 
 def _of_classes(table: pd.DataFrame, number: np.ndarray, case: np.ndarray | None) -> Iterator[Finding]:
-    """The runs that give every image one class, unless it is the true one of all."""
+    """The runs that give every image one class (or none), unless it is the true one of all."""
     if case is None or "predicted" not in table.columns:
         return
-    first = ~_repeated(number, case) & (table["predicted"] != "").to_numpy()
-    facts = [c for c in ("predicted", "truth") if c in table.columns]
-    table, number = table.loc[first, facts], number[first]
-    codes = table["predicted"].factorize()[0]
-    right = (table["predicted"] == table["truth"]).to_numpy() if "truth" in facts else np.zeros(len(table), bool)
+    first = ~_repeated(number, case) & ~of_sets(table)
+    number, predicted = number[first], table.loc[first, "predicted"].to_numpy(object)
+    truth = table.loc[first, "truth"].to_numpy(object) if "truth" in table.columns else None
     for run, index in _each(number):
-        if len(index) >= MIN_CASES and (codes[index] == codes[index[0]]).all() and not right[index].all():
-            name = table["predicted"].iloc[index[0]]
-            yield Finding(run, "", "constant", f"every prediction is {name!r}, in {len(index)} cases")
+        mine = predicted[index]
+        true = mine if truth is None else truth[index]
+        # neither is said of a run that classifies nothing
+        said = ((mine != "") | (true != "")).any()
+        right = truth is not None and (mine == true).all()
+        if said and not right and len(index) >= MIN_CASES and (mine == mine[0]).all():
+            name = repr(mine[0]) if mine[0] else "empty"
+            yield Finding(run, "", "constant", f"every prediction is {name}, in {len(index)} cases")
 
 
 def _of_cases(

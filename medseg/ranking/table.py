@@ -108,7 +108,7 @@ def _having(frame: pd.DataFrame, rows: Mapping[str, Sequence[str]], path: Path) 
     for column, levels in rows.items():
         if column not in frame.columns:
             raise MedsegError(f"{path}: {unknown('column', column, frame.columns)}")
-        text = _text(frame[column])
+        text = text_column(frame[column])
         for level in levels:
             if not (text == level).any():
                 raise MedsegError(f"{path}: {unknown(column, level, text.unique())}")
@@ -140,8 +140,8 @@ def read_runs(
 ) -> pd.DataFrame:
     """The normalised table of finished runs: every case, and the metrics that runs have of whole test parts only.
 
-    A row of the latter (``metrics.csv`` beside ``cases.csv``) has an empty ``case``, and ``low`` and ``high``, the interval
-    that the run itself gives.
+    A row of the latter (``metrics.csv`` beside ``cases.csv``) has an empty ``case``, and ``low`` and ``high``, the
+    interval that the run itself gives.
 
     Args:
         files: every run's ``cases.csv``.
@@ -220,9 +220,9 @@ def normalise(
             f"{source}: there is a column 'value' but none 'metric'; name the metric of each row"
         )
     frame = frame[[c for c in (*COLUMNS, *FACTS, *BOUNDS) if c in frame.columns]].copy()
-    frame["value"] = _numbers(frame, source, rows)
+    frame["value"] = number_column(frame, source, rows)
     for column in frame.columns.drop("value"):
-        frame[column] = _areas(frame[column]) if column in NUMBERS else _text(frame[column])
+        frame[column] = _areas(frame[column]) if column in NUMBERS else text_column(frame[column])
     if not len(frame):
         raise MedsegError(f"{source}: the table has no rows")
     _check_duplicates(frame, source, () if wide else ignored)
@@ -257,7 +257,7 @@ def _directions_of(
     return {name: way for name, way in known.items() if name in frame.columns}
 
 
-def _text(column: pd.Series) -> pd.Series:
+def text_column(column: pd.Series) -> pd.Series:
     """Keys as text, a repeat of ``1.0`` as ``1``, nothing as the empty text."""
     import pandas as pd
 
@@ -277,8 +277,12 @@ def _areas(column: pd.Series) -> pd.Series:
     return pd.to_numeric(column, errors="coerce").astype(float)
 
 
-def _numbers(frame: pd.DataFrame, source: str, rows: int) -> pd.Series:
-    """The values as floats; ``rows`` is the file's number of rows, repeated per metric by a wide table."""
+def number_column(frame: pd.DataFrame, source: str, rows: int = 0) -> pd.Series:
+    """The column ``value`` as floats; ``rows`` is the file's number of rows, repeated per metric by a wide table.
+
+    Raises:
+        MedsegError: a value is text.
+    """
     import pandas as pd
 
     values = pd.to_numeric(frame["value"], errors="coerce")
@@ -289,7 +293,7 @@ def _numbers(frame: pd.DataFrame, source: str, rows: int) -> pd.Series:
     if wrong:
         row = wrong[0]
         raise MedsegError(
-            f"{source}: row {row % rows + 2}: value {frame['value'].iloc[row]!r} is not a number "
+            f"{source}: row {row % (rows or len(frame)) + 2}: value {frame['value'].iloc[row]!r} is not a number "
             f"({describe(frame.iloc[row])})" + (f"; {len(wrong) - 1} more like it" if len(wrong) > 1 else "")
         )
     return values.astype(float)

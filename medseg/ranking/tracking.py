@@ -12,7 +12,8 @@ from urllib.request import url2pathname
 
 from medseg.engine.tracking import TEST, UNITS, connect, sqlite_file
 from medseg.errors import MedsegError, unknown
-from medseg.ranking.table import normalise
+from medseg.metrics import BETTER
+from medseg.ranking.table import normalise, together
 from medseg.results import RUN_KEYS, read_cases
 
 if TYPE_CHECKING:
@@ -75,11 +76,27 @@ def from_mlflow(
     with tempfile.TemporaryDirectory() as folder:
         try:
             files = _case_files(client, list(newest.values()), Path(folder), progress)
-            return normalise(read_cases(files), source, metrics=metrics)
+            return _with_sets(normalise(read_cases(files), source, metrics=metrics), newest, metrics)
         except MedsegError as error:
             if say:
                 say(f"{source}: ranked by the means of runs, without their cases: {error}")
     return normalise(_rows(newest), source=source)
+
+
+def _with_sets(
+    cases: pd.DataFrame, newest: Mapping[tuple[str, ...], Run], metrics: Collection[str]
+) -> pd.DataFrame:
+    """The cases, and the tracked metrics that have no value for a case, such as an area under a curve."""
+    present = set(cases["metric"])
+    if metrics and set(metrics) <= present:
+        return cases
+    rows = _rows(newest)
+    rows = rows[rows["metric"].isin(set(BETTER) - present)]
+    if not len(rows):
+        return cases
+    table = together([cases, normalise(rows)])
+    wanted = metrics and set(metrics) <= set(table["metric"])
+    return table[table["metric"].isin(list(metrics))].reset_index(drop=True) if wanted else table
 
 
 def _case_files(

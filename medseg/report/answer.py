@@ -21,7 +21,20 @@ WORSE = 5
 
 
 #: metrics as people write them
-NAMES = {"dice": "Dice", "iou": "IoU", "mean_iou": "mean IoU", "hd95": "HD95 (px)", "nsd": "surface Dice"}
+NAMES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "mean_iou": "mean IoU",
+    "hd95": "HD95 (px)",
+    "nsd": "surface Dice",
+    "balanced_accuracy": "balanced accuracy",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+    "log_loss": "log loss",
+    "macro_f1": "macro F1",
+    "pr_auc": "PR-AUC",
+    "roc_auc": "ROC-AUC",
+}
 
 
 def called(metric: str) -> str:

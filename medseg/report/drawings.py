@@ -15,7 +15,7 @@ from medseg.report.content import Picture
 from medseg.report.figures import Drawing
 from medseg.report.figures.canvas import plural
 from medseg.report.page import picture
-from medseg.report.runs import without_paths
+from medseg.report.runs import monitored, without_paths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +58,27 @@ CAPTIONS = {
         "output's own mean, which shows what the network has seen even if its level is off."
     ),
     "failures": "{what} Blue: the reference; orange: the prediction, at 0.5.",
+    "confusion": (
+        "Read along a row: what became of the images of a class. The diagonal is each class's sensitivity; a dark cell "
+        "beside it is a pair of classes that is confused."
+    ),
+    "roc": (
+        "Each point is a threshold: what share of the class is found, for what share of false alarms among the rest. "
+        "The interval is of whole groups (patients, slides) drawn anew for the networks as they were trained.{over}"
+    ),
+    "reliability": (
+        "Whether a probability may be taken at its word: of the predictions made with 80%, 80% should be right. Dots "
+        "are of all runs together; ECE is the mean distance from the diagonal, in the mean over runs."
+    ),
+    "surest_errors": (
+        "The wrong answers that each {of} is surest of, by the mean of its runs' probabilities: traps, or faulty "
+        "labels."
+    ),
+    "least_sure": "The images of which the mean probability over all contestants and runs says least.",
+    "failed_by_all": (
+        "Images whose class no {of} finds, by the mean of its runs' probabilities: {number} in all, the surest errors "
+        "first. Numbers in the titles are means over all."
+    ),
 }
 
 
@@ -158,6 +179,7 @@ def draw_cases(
     if "case" not in table.columns:
         album.leave_out("distributions over cases, lesion sizes", "the table has no values per case")
         return
+    table = table[table["case"] != ""]
     by = "dataset" if "dataset" in table.columns else ""
     if by:
         draw = _later(figures.draw_distributions, table, of, metric, by, order)
@@ -184,7 +206,7 @@ def draw_training(
         album.leave_out("learning curves", "no curves.csv of these runs is at hand")
     else:
         by = "dataset" if of != "dataset" else "model"
-        for value in ("val_dice", "train_loss"):
+        for value in (*monitored(curves), "train_loss"):
             draw = _later(figures.draw_curves, curves, of, by, value, order)
             album.add("training", f"learning curves ({value})", draw, CAPTIONS["curves"])
     if evidence is None or not len(costs):
@@ -197,6 +219,24 @@ def draw_training(
         for cost in ("parameters", "macs"):
             draw = _later(figures.draw_cost, evidence, costs, cost)
             album.add("training", f"{cost} against quality", draw, CAPTIONS["cost"])
+
+
+def draw_class_cases(album: Album, table: pd.DataFrame, of: str, metric: str, order: list[str]) -> None:
+    """Distributions of values per image; of the Brier score where the metric has none, or is but right and wrong."""
+    if "case" not in table.columns or "dataset" not in table.columns:
+        album.leave_out("distributions over cases", "the table has no values per case, or names no data set")
+        return
+    table = table[table["case"] != ""]
+    values = table.loc[table["metric"] == metric, "value"]
+    if not len(values) or values.isin((0, 1)).all():
+        reason = "an image is right or wrong" if len(values) else "it has no value per image"
+        album.leave_out(f"distribution of {metric} over cases", f"{reason}; the Brier score is drawn instead")
+        metric = "brier"
+    if metric not in set(table["metric"]):
+        album.leave_out("distribution of the Brier score over cases", "the table has no column brier")
+        return
+    draw = _later(figures.draw_distributions, table, of, metric, "dataset", order)
+    album.add("cases", "distributions over cases", draw, CAPTIONS["distributions"])
 
 
 def _later(draw: Callable[..., Drawing], *arguments: Any) -> Callable[[], Drawing]:

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from medseg.ranking.evidence import Evidence
 
+MASKS = (
+    "Metrics are computed per test case; a case whose reference and prediction are both empty counts as perfect, and "
+    "none is dropped."
+)
+CLASSES = (
+    "The likeliest class is the prediction, and a label of several is predicted from a probability of 0.5 on. "
+    "Sensitivity, specificity and the areas under curves are those of the last of two classes, else means over the "
+    "classes, each against the rest; a class takes part if there are images with and without it. PR-AUC is average "
+    "precision. The Brier score is half of Brier's sum over classes, for two classes the usual binary form. The "
+    "expected calibration error has 15 bins of equal width (Guo et al. 2017, arXiv:1706.04599).",
+    "Intervals of metrics of classes, unlike those of the ranking, are percentiles of a bootstrap of whole groups "
+    "(patients, slides) within the test parts, moved out for few groups (Hesterberg 2015, "
+    "doi:10.1080/00031305.2015.1089789): they say what other patients would have given for these networks, not what "
+    "another training would.",
+)
 
-def methods(of: str, metric: str, evidence: Evidence | None) -> list[str]:
-    """One sentence or two for each method that was used."""
+
+def methods(of: str, metric: str, evidence: Evidence | None, classes: bool = False) -> list[str]:
+    """One sentence or two for each method that was used.
+
+    Args:
+        of: the factor whose levels compete.
+        metric: the metric that ranks.
+        evidence: what was judged.
+        classes: the task is classification.
+    """
     said = [
-        "Metrics are computed per test case; a case whose reference and prediction are both empty counts as perfect, "
-        "and none is dropped.",
+        *(CLASSES if classes else (MASKS,)),
         "A mean is a macro mean: over the cases of a run, then repeats, then the other factors, then data sets. A run "
         "counts the same whatever its number of cases.",
         "3-2-1 points: the first three of each contest earn 3, 2 and 1; ties share the better place. Mean ranks give "

@@ -54,8 +54,8 @@ def predict(run: Run, cases: Sequence[str], prepared: Path, device: str = "auto"
     """
     import torch
 
-    knobs = {**run.bundle.read("train"), **run.record.get("overrides", {})}
-    part, normalization = _testing(run, knobs, prepared)
+    knobs = knobs_of(run)
+    part, normalization = testing_part(run, prepared)
     place = {case: position for position, case in enumerate(part.cases)}
     for case in cases:
         if case not in place:
@@ -70,10 +70,20 @@ def predict(run: Run, cases: Sequence[str], prepared: Path, device: str = "auto"
     return _predictions(tuple(cases), batch, logits)
 
 
-def _testing(run: Run, knobs: Mapping[str, Any], prepared: Path) -> tuple[Any, str | None]:
-    """The run's test part, and the normalisation that its batches need."""
+def knobs_of(run: Run) -> dict[str, Any]:
+    """The values at the top of the run's ``train.yaml``, with what the run overrode."""
+    return {**run.bundle.read("train"), **run.record.get("overrides", {})}
+
+
+def testing_part(run: Run, prepared: Path) -> tuple[Any, str | None]:
+    """The run's test part, and the normalisation that its batches need.
+
+    Raises:
+        MedsegError: the images are not there, or are not those that the run was tested on.
+    """
     from medseg.data.prepared import prepare
 
+    knobs = knobs_of(run)
     samples = prepare(
         run.keys["dataset"],
         None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,23 +11,33 @@ from medseg import __version__
 from medseg.errors import MedsegError
 from medseg.ranking.evidence import Evidence
 from medseg.ranking.findings import Findings, find
+from medseg.ranking.table import usual_metric
 from medseg.report import sections
 from medseg.report.answer import called
+from medseg.report.class_drawings import draw_classes
+from medseg.report.class_gallery import draw_class_gallery
+from medseg.report.class_tables import Grouped, affordable, class_numbers
+from medseg.report.classes import answers_of, grouped
 from medseg.report.content import Block, Commands, Page, Paragraph, Picture, Points, Section
-from medseg.report.drawings import Album, draw_cases, draw_evidence, draw_rankings, draw_training
+from medseg.report.drawings import (
+    Album,
+    draw_cases,
+    draw_class_cases,
+    draw_evidence,
+    draw_rankings,
+    draw_training,
+)
 from medseg.report.figures.canvas import plural
 from medseg.report.gallery import draw_images
 from medseg.report.methods import methods
 from medseg.report.page import render
 from medseg.report.runs import Run, costs, curves, runs_of, without_paths
 from medseg.report.source import Source
+from medseg.report.task import BESIDE, CLASSIFICATION, task_of
 from medseg.results import atomic_write, write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: metrics whose means are drawn beside that which ranks
-BESIDE = ("dice", "iou", "recall", "precision")
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,8 @@ class Options:
 
     Args:
         of: the factor whose levels compete.
-        metric: the metric that ranks and judges.
+        metric: the metric that ranks and judges; the task's own if empty, see
+            :func:`medseg.ranking.table.usual_metric`.
         better: metric -> ``higher`` or ``lower``, for metrics that neither the table nor medseg knows.
         rope: half width of the region of practical equivalence; the metric's own if None.
         level: of intervals.
@@ -51,7 +62,7 @@ class Options:
     """
 
     of: str = "loss"
-    metric: str = "dice"
+    metric: str = ""
     better: Mapping[str, str] = field(default_factory=dict)
     rope: float | None = None
     level: float = 0.95
@@ -82,23 +93,31 @@ def write_report(
         The page.
 
     Raises:
-        MedsegError: the table cannot be ranked that way.
+        MedsegError: the table cannot be ranked that way, or holds two tasks.
     """
     options, say = options or Options(), say or (lambda _: None)
     if options.cases < 0:
         raise MedsegError(f"cases is {options.cases}; give 0 or more")
+    runs = runs_of(source.table, source.bundles) if source.bundles else []
+    task = task_of(source.table, runs)
+    options = replace(options, metric=options.metric or usual_metric(source.table))
     say("ranking and judging")
     judged = _Judge(source.table, options)
     findings = find(source.table, options.of, None, [options.metric], options.better, judged)
-    evidence = {**findings.evidence, **judged.others(findings)}
-    runs = runs_of(source.table, source.bundles) if source.bundles else []
+    evidence = {**findings.evidence, **judged.others(findings, BESIDE[task])}
     spent = costs(runs)
+    album = Album(out / "figures")
+    classified = None
+    if task == CLASSIFICATION:
+        say("drawing groups anew")
+        classified = _classified(album, options, findings, runs)
     say("drawing")
-    album = _draw(source, options, findings, evidence, runs, spent, out / "figures", say)
+    _draw(album, source, options, findings, evidence, runs, spent, classified, say)
     tables = dict(_tables(source, findings, evidence, spent))
+    tables |= classified.tables if classified else {}
     for name, table in tables.items():
         write_csv(table, out / "tables" / f"{name}.csv")
-    page = _page(source, options, findings, runs, spent, album, list(tables))
+    page = _page(source, options, findings, runs, spent, album, list(tables), classified)
     path = out / "report.html"
     with atomic_write(path) as file:
         file.write(render(page))
@@ -127,11 +146,11 @@ class _Judge:
             fixed_datasets=chosen.fixed_datasets,
         )
 
-    def others(self, findings: Findings) -> dict[str, Evidence]:
-        """The evidence of the usual metrics beside the one that ranks, where it can be had."""
+    def others(self, findings: Findings, beside: Sequence[str]) -> dict[str, Evidence]:
+        """The evidence of the metrics beside the one that ranks, where it can be had."""
         present = set(self.table["metric"])
         judged: dict[str, Evidence] = {}
-        for metric in BESIDE if findings.evidence else ():
+        for metric in beside if findings.evidence else ():
             if metric in present and metric not in findings.evidence:
                 try:
                     judged[metric] = self(metric)
@@ -140,24 +159,64 @@ class _Judge:
         return judged
 
 
+@dataclass(frozen=True)
+class _Classified:
+    """What the runs of a classification answered.
+
+    Args:
+        groups: data set -> contestant -> answers of its runs.
+        tables: name -> table, for the files.
+        draws: of the intervals.
+    """
+
+    groups: Grouped
+    tables: dict[str, pd.DataFrame]
+    draws: int
+
+
+def _classified(album: Album, options: Options, findings: Findings, runs: list[Run]) -> _Classified:
+    answers, faults = answers_of(runs)
+    for fault in faults:
+        album.leave_out("a run's answers", fault)
+    groups = grouped(answers, options.of, _order(options, findings))
+    if not groups:
+        return _Classified({}, {}, 0)
+    draws = affordable(groups, options.draws)
+    return _Classified(groups, class_numbers(groups, options.level, draws, options.seed), draws)
+
+
+def _order(options: Options, findings: Findings) -> list[str]:
+    """The contestants, best first."""
+    main = findings.evidence.get(options.metric)
+    return main.contestants if main else list(findings.first.table["contestant"])
+
+
 def _draw(
+    album: Album,
     source: Source,
     options: Options,
     findings: Findings,
     evidence: Mapping[str, Evidence],
     runs: list[Run],
     spent: pd.DataFrame,
-    folder: Path,
+    classified: _Classified | None,
     say: Callable[[str], None],
-) -> Album:
-    album = Album(folder)
+) -> None:
     main = findings.evidence.get(options.metric)
-    order = main.contestants if main else list(findings.first.table["contestant"])
+    order = _order(options, findings)
     draw_rankings(album, findings, evidence)
     draw_evidence(album, main)
-    draw_cases(album, source.table, options.of, options.metric, order, _areas(runs))
+    if classified:
+        draw_classes(album, classified.groups, classified.tables, options.of)
+        draw_class_cases(album, source.table, options.of, options.metric, order)
+    else:
+        draw_cases(album, source.table, options.of, options.metric, order, _areas(runs))
     draw_training(album, curves(runs), spent, main, options.of, order)
-    if options.images:
+    if not options.images:
+        album.leave_out("images of cases", "they were not wanted (--no-images)")
+    elif classified:
+        draw_class_gallery(album, classified.groups, options.of, source.prepared, options.cases)
+    else:
         say("predicting cases")
         draw_images(
             album,
@@ -170,9 +229,6 @@ def _draw(
             options.cases,
             options.device,
         )
-    else:
-        album.leave_out("images of cases", "they were not wanted (--no-images)")
-    return album
 
 
 def _areas(runs: list[Run]) -> dict[str, int] | None:
@@ -225,6 +281,7 @@ def _page(
     spent: pd.DataFrame,
     album: Album,
     tables: list[str],
+    classified: _Classified | None,
 ) -> Page:
     pictures = album.pictures
     main = findings.evidence.get(options.metric)
@@ -234,11 +291,16 @@ def _page(
         sections.ranking(findings, options.metric, pictures.get("ranking", [])),
         sections.evidence(findings, options.metric, pictures.get("evidence", [])),
         sections.doubts(findings, source),
+        *_classes(options, classified, pictures.get("classes", [])),
         Section("cases", "Values per case", tuple(pictures.get("cases", []))),
         Section("training", "Training and cost", tuple(pictures.get("training", []))),
         sections.images(pictures.get("images", []), options.images),
         Section("left-out", "Left out", (Points(tuple(album.left_out)),) if album.left_out else ()),
-        Section("methods", "Methods", (Points(tuple(methods(options.of, options.metric, main))),)),
+        Section(
+            "methods",
+            "Methods",
+            (Points(tuple(methods(options.of, options.metric, main, classified is not None))),),
+        ),
         _repeat(source, options),
         _files([picture for some in pictures.values() for picture in some], tables),
     ]
@@ -247,6 +309,13 @@ def _page(
     subtitle = f"By {called(options.metric)}, with intervals, verdicts and what lies behind them."
     footer = f"Made by medseg {__version__}. Research only: medseg and what is trained with it are no medical device."
     return Page(title, subtitle, tuple(part for part in parts if part.blocks), footer)
+
+
+def _classes(options: Options, classified: _Classified | None, pictures: list[Picture]) -> list[Section]:
+    if not classified or not classified.groups:
+        return []
+    rows = classified.tables["metrics"]
+    return [sections.classes(rows, options.of, options.level, classified.draws, pictures)]
 
 
 def _repeat(source: Source, options: Options) -> Section:

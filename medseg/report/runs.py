@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.bundle.choice import Choice
 from medseg.bundle.open import Bundle
-from medseg.engine.record import read_run
+from medseg.engine.record import best_value, read_run
 from medseg.errors import MedsegError
 from medseg.results import RUN_KEYS, read_csv
 
@@ -26,6 +26,7 @@ SHOWN = {
     "batch_size": "batch size",
     "optimizer": "optimiser",
     "learning_rate": "learning rate",
+    "sampling": "sampling",
     "layer_decay": "layer decay",
     "frozen_stages": "frozen stages",
     "protocol": "augmentation protocol",
@@ -109,7 +110,12 @@ def _run(keys: dict[str, str], bundles: Path) -> Run | None:
 
 
 def curves(runs: Sequence[Run]) -> pd.DataFrame:
-    """The learning curves below each other: ``RUN_KEYS epoch train_loss val_dice ...``; empty if none was kept."""
+    """The learning curves below each other; empty if none was kept.
+
+    Returns:
+        ``RUN_KEYS monitor epoch train_loss val_dice ...``: ``monitor`` is the column of the metric that chose the run's
+        weights.
+    """
     import pandas as pd
 
     parts = []
@@ -118,12 +124,20 @@ def curves(runs: Sequence[Run]) -> pd.DataFrame:
             part = read_csv(run.folder / "curves.csv")
         except MedsegError:
             continue
-        if {"epoch", "val_dice"} <= set(part.columns):
-            parts.append(part.assign(**run.keys))
+        best = best_value(run.record)
+        monitor = f"val_{best[0] if best else run.record.get('monitor', 'dice')}"
+        if {"epoch", monitor} <= set(part.columns):
+            parts.append(part.assign(**run.keys, monitor=monitor))
     if not parts:
-        return pd.DataFrame(columns=[*RUN_KEYS, "epoch", "train_loss", "val_dice"])
+        return pd.DataFrame(columns=[*RUN_KEYS, "monitor", "epoch", "train_loss"])
     whole = pd.concat(parts, ignore_index=True)
-    return whole[[*RUN_KEYS, *(c for c in whole.columns if c not in RUN_KEYS)]]
+    first = [*RUN_KEYS, "monitor"]
+    return whole[[*first, *(c for c in whole.columns if c not in first)]]
+
+
+def monitored(curves: pd.DataFrame) -> list[str]:
+    """The columns of the metrics that chose the weights of the runs, such as ``val_dice``."""
+    return list(dict.fromkeys(curves["monitor"])) if "monitor" in curves.columns else ["val_dice"]
 
 
 def costs(runs: Sequence[Run]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.ranking import prose
 from medseg.ranking.podium import OVERALL
-from medseg.report.answer import further, interval, lead, versus_best
+from medseg.report.answer import called, further, interval, lead, versus_best
 from medseg.report.content import Block, Facts, Paragraph, Picture, Points, Section, Table, table_of
 from medseg.report.figures.canvas import plural, short, shown
 from medseg.report.figures.cost import amount, mean_costs
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: contests beyond which a table of rankings shows none of them; the heat maps and the files do
 CONTESTS = 12
+#: contestants up to which a table of metrics has a column for each
+BESIDE_EACH_OTHER = 4
 #: suspicious and missing runs that are named
 NAMED = 40
 
@@ -122,7 +124,7 @@ def what_was_run(source: Source, runs: Sequence[Run]) -> Section:
             )
     if "case" in table.columns:
         place = [c for c in ("dataset", "case") if c in table.columns]
-        cases = len(table[place].drop_duplicates())
+        cases = len(table.loc[table["case"] != "", place].drop_duplicates())
         pairs.append(("test cases", f"{cases} different ones"))
     pairs.append(("metrics", ", ".join(dict.fromkeys(table["metric"]))))
     pairs += settings(runs)
@@ -329,6 +331,44 @@ def _runs_only(frame: pd.DataFrame, more: Sequence[str]) -> pd.DataFrame:
     keys = [c for c in RUN_KEYS if c in frame.columns and frame[c].astype(str).str.strip().ne("").any()]
     shown_columns = frame[[*keys, *(c for c in more if c in frame.columns)]]
     return shown_columns.map(lambda value: "" if value != value else without_paths(str(value)))
+
+
+def classes(rows: pd.DataFrame, of: str, level: float, draws: int, pictures: Sequence[Picture]) -> Section:
+    """Every metric of each contestant with its interval, a table per data set, and the figures."""
+    blocks: list[Block] = []
+    for dataset, mine in rows.groupby("dataset", sort=False) if len(rows) else ():
+        cells = mine.assign(
+            cell=[_bounded(*row) for row in mine[["value", "low", "high"]].itertuples(index=False)]
+        )
+        wide = cells.pivot(index="contestant", columns="metric", values="cell")
+        wide = wide.loc[list(dict.fromkeys(mine["contestant"])), list(dict.fromkeys(mine["metric"]))]
+        wide.index = wide.index.map(shown)
+        # few contestants stand side by side, so that the page need not scroll
+        wide = wide.T.rename(index=called) if len(wide) <= BESIDE_EACH_OTHER else wide.rename(columns=called)
+        frame = wide.rename_axis("metric" if len(wide.columns) <= BESIDE_EACH_OTHER else of).reset_index()
+        note = _drawn(mine, level, draws)
+        blocks.append(table_of(frame, f"Every metric on {dataset}", note, list(frame.columns[1:])))
+    return Section("classes", "What is taken for what", (*blocks, *pictures))
+
+
+def _bounded(value: float, low: float, high: float) -> str:
+    bounds = interval(low, high)
+    return f"{short(value)} ({bounds})" if bounds else short(value)
+
+
+def _drawn(rows: pd.DataFrame, level: float, draws: int) -> str:
+    """Of what the values and intervals of a data set are."""
+    first = rows.iloc[0]
+    note = (
+        f"Means over runs, with {level:.0%} intervals of {draws} draws of whole groups: {int(first['groups'])} groups, "
+        f"{plural(int(first['images']), 'image')}."
+    )
+    lost = rows[rows["left_out"] > 0]
+    if len(lost):
+        worst = lost.loc[lost["left_out"].idxmax()]
+        number, metric = int(worst["left_out"]), called(str(worst["metric"]))
+        note += f" Draws without a class were left out: up to {number} ({metric})."
+    return note
 
 
 def images(pictures: Sequence[Picture], left: bool) -> Section:

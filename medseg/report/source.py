@@ -67,10 +67,10 @@ def from_bundles(bundles: Path, prepared: Path, better: Mapping[str, str] | None
     Raises:
         MedsegError: there is no finished run.
     """
-    from medseg.ranking.table import normalise
-    from medseg.results import read_bundles
+    from medseg.ranking.table import read_runs
+    from medseg.results import finished
 
-    table = normalise(read_bundles(bundles), str(bundles), better)
+    table = read_runs(finished(bundles), str(bundles), better)
     return Source(table, bundles.resolve().name, bundles, prepared)
 
 
@@ -84,12 +84,12 @@ def from_study(root: Path, better: Mapping[str, str] | None = None) -> Source:
     Raises:
         MedsegError: there is no study, or no run of it is done.
     """
-    from medseg.ranking.table import normalise
+    from medseg.ranking.table import read_runs
     from medseg.study.folder import StudyFolder
-    from medseg.study.table import missing, notes, study_table
+    from medseg.study.table import missing, notes, study_files
 
     folder = StudyFolder(root)
-    table = normalise(study_table(root), str(root), better)
+    table = read_runs(study_files(root), str(root), better)
     unfinished = missing(root)
     text = folder.study_file.read_text(encoding="utf-8") if folder.study_file.is_file() else ""
     return Source(

@@ -16,9 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.results import atomic_write
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: measured steps behind one that warms up, of which the median counts
 STEPS = 3
@@ -222,7 +225,7 @@ def _steps(setup: Setup, device: Any) -> tuple[Callable[[], None], Callable[[], 
     import torch
 
     from medseg.engine.device import amp_dtype, begin, place
-    from medseg.losses import LOSSES, WeightedOutputs
+    from medseg.losses import WeightedOutputs
     from medseg.models import build, output_weights
     from medseg.models.transfer import parameter_groups
 
@@ -235,10 +238,10 @@ def _steps(setup: Setup, device: Any) -> tuple[Callable[[], None], Callable[[], 
         out_channels=setup.classes,
     )
     network = place(plain, device)
-    loss = WeightedOutputs(LOSSES.build(setup.loss, setup.loss_arguments), output_weights(plain))
+    loss = WeightedOutputs(_loss(setup), output_weights(plain))
     optimizer = torch.optim.Adam(parameter_groups(plain, 1e-3), lr=1e-3)
     image = torch.rand(setup.batch_size, setup.channels, *setup.image_size, device=device)
-    label = (torch.rand(setup.batch_size, setup.classes, *setup.image_size, device=device) > 0.5).float()
+    label = _labels(setup).to(device)
     mixed = torch.autocast(device.type, amp_dtype(), enabled=device.type == "cuda")
 
     def train() -> None:
@@ -255,6 +258,25 @@ def _steps(setup: Setup, device: Any) -> tuple[Callable[[], None], Callable[[], 
             network(image)
 
     return train, evaluate, sum(p.numel() for p in plain.parameters())
+
+
+def _loss(setup: Setup) -> Any:
+    from medseg.losses import LOSSES, build, build_for
+
+    if LOSSES[setup.loss].task == "classification":
+        return build_for(setup.loss, setup.loss_arguments, [1] * setup.classes)
+    return build(setup.loss, setup.loss_arguments)
+
+
+def _labels(setup: Setup) -> Tensor:
+    """Random labels of the loss's task: masks ``(N, K, H, W)``, or one class of each image ``(N, K)``."""
+    import torch
+
+    from medseg.losses import LOSSES
+
+    if LOSSES[setup.loss].task == "classification":
+        return torch.eye(setup.classes)[torch.randint(setup.classes, (setup.batch_size,))]
+    return (torch.rand(setup.batch_size, setup.classes, *setup.image_size) > 0.5).float()
 
 
 def _timed(step: Callable[[], None], device: Any) -> float:

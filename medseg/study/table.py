@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def study_table(root: Path) -> pd.DataFrame:
-    """Every case of every done run: ``RUN_KEYS``, ``case``, ``group``, a column per metric, and facts of the masks.
+def study_files(root: Path) -> list[Path]:
+    """The ``cases.csv`` of every done run, which lies beside what else is left of it.
 
     Only runs that the ledger knows as done count; results that lie beside them are of other settings or code.
 
@@ -35,7 +35,19 @@ def study_table(root: Path) -> pd.DataFrame:
         raise MedsegError(
             f"{gone[0]}: the results of {len(gone)} done runs are gone; 'medseg study run' makes them again"
         )
-    return read_cases(files)
+    return files
+
+
+def study_table(root: Path) -> pd.DataFrame:
+    """Every case of every done run: ``RUN_KEYS``, ``case``, ``group``, a column per metric, facts of the predictions.
+
+    Args:
+        root: the study's folder.
+
+    Raises:
+        MedsegError: as for ``study_files``, or a file is no table.
+    """
+    return read_cases(study_files(root))
 
 
 def missing(root: Path) -> pd.DataFrame:

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,28 @@ def smp_deeplabv3plus() -> nn.Module:
     return DeepLabV3Plus("resnet50", encoder_weights=None, decoder_atrous_rates=(6, 12, 18))
 
 
+def torchvision_classifier(name: str) -> nn.Module:
+    """The same network; of EfficientNetV2 with another padding."""
+    import torchvision
+
+    return torchvision.models.get_model(name, num_classes=2)
+
+
 #: model -> the other library's name for it, and how to build it
 EQUIVALENTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "deeplabv3": ("torchvision deeplabv3_resnet50", torchvision_deeplabv3),
     "deeplabv3plus": ("smp DeepLabV3Plus", smp_deeplabv3plus),
     "unet": ("MONAI BasicUNet", monai_unet),
     "unetplusplus": ("MONAI BasicUNetPlusPlus", monai_unetplusplus),
+    **{
+        model: (f"torchvision {name}", partial(torchvision_classifier, name))
+        for model, name in {
+            "densenet121": "densenet121",
+            "efficientnetv2_s": "efficientnet_v2_s",
+            "resnet50": "resnet50",
+            "vgg19": "vgg19",
+        }.items()
+    },
 }
 
 
@@ -80,7 +97,13 @@ def builder(model: str, way: str, small: bool) -> Callable[[], nn.Module]:
     if way != "medseg":
         return EQUIVALENTS[model][1]
     entry = MODELS[model]
-    return lambda: entry.build(in_channels=3, out_channels=1, **(entry.facts["small"] if small else {}))
+    channels = {"in_channels": 3, "out_channels": answers(model)}
+    return lambda: entry.build(**channels, **(entry.facts["small"] if small else {}))
+
+
+def answers(model: str) -> int:
+    """How many channels or classes the logits have that are timed: one, of a classifier two."""
+    return 2 if model in MODELS.names("classification") else 1
 
 
 def outputs(result: Any) -> list[Tensor]:
@@ -105,10 +128,11 @@ def training(network: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def check(model: str, networks: Mapping[str, nn.Module], images: Tensor) -> None:
-    """Stop unless all networks give logits of the image's size, and as many in training."""
+    """Stop unless all networks give logits of the image's size, or of the classes, and as many in training."""
     counts = {}
     for way, network in networks.items():
-        expected = (len(images), 1, *images.shape[2:])
+        size = () if model in MODELS.names("classification") else tuple(images.shape[2:])
+        expected = (len(images), answers(model), *size)
         maps = [*forward(network, images), *(trained := training(network, images))]
         shapes = {tuple(logits.shape) for logits in maps} - {expected}
         if shapes:
@@ -259,7 +283,7 @@ def main(command: Sequence[str] | None = None) -> None:
         arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
     options = {name: getattr(arguments, name) for name in ("size", "batch", "rounds", "device", "small")}
     table, failed = [], []
-    for model in arguments.models or MODELS.names("segmentation"):
+    for model in arguments.models or MODELS.names():
         try:
             found = rows(MODELS[model].name, options)
         except MedsegError as error:

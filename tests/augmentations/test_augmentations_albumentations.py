@@ -66,6 +66,7 @@ EQUAL: dict[str, tuple[Any, Callable[[Drawn, tuple[int, int]], Drawn]]] = {
     "shear": (A.Affine(), lambda drawn, size: affine(size, shear=drawn)),
     "elastic": (A.ElasticTransform(), elastic),
     "brightness": (A.RandomBrightnessContrast(), lambda d, size: {"alpha": 1.0, "beta": 255 * d["shift"]}),
+    "channel_shift": (A.RGBShift(), lambda d, size: {"noise_map": np.float32(255 * d["shift"])}),
     "gamma": (A.RandomGamma(), lambda drawn, size: {"gamma": drawn["exponent"]}),
     "sharpening": (
         A.Sharpen(),

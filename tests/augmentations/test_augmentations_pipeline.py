@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from medseg.augmentations import AUGMENTATIONS, Pipeline, build, build_augments, copies
 from medseg.errors import MedsegError
 
-EVERYTHING = "-".join(entry.name for entry in AUGMENTATIONS if "members" not in entry.facts)
+EVERYTHING = "-".join(entry.name for entry in AUGMENTATIONS if not {"members", "batch"} & set(entry.facts))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -136,10 +136,27 @@ def test_a_sample_without_masks(picture: Callable[..., np.ndarray]) -> None:
         )
 
 
+@pytest.mark.parametrize("names", ["vanilla", "all", "noise-shear", "elastic-clahe"])
+def test_no_mask_comes_back_as_none_and_changes_nothing_else(
+    names: str, picture: Callable[..., np.ndarray], disc: np.ndarray
+) -> None:
+    augments = build_augments(names, prob=1)
+    with_mask = Pipeline(augments)(picture(), disc, np.random.default_rng(2))[0]
+    without, none = Pipeline(augments)(picture(), None, np.random.default_rng(2))
+    assert none is None
+    np.testing.assert_array_equal(without, with_mask)
+    for one, other in zip(
+        copies(augments, picture(), disc, (1,)), copies(augments, picture(), None, (1,)), strict=True
+    ):
+        assert one[0] == other[0] and other[2] is None
+        np.testing.assert_array_equal(one[1], other[1])
+
+
 @pytest.mark.parametrize(
     ("image", "mask", "message"),
     [
         (np.zeros((8, 8), np.uint8), np.zeros((1, 8, 8), np.uint8), r"shape \(8, 8\) cannot be augmented"),
+        (np.zeros((8, 8), np.uint8), None, r"shape \(8, 8\) cannot be augmented"),
         (np.zeros((1, 8, 8), np.int16), np.zeros((1, 8, 8), np.uint8), "int16 .* uint8, uint16 or float32"),
         (
             np.zeros((1, 8, 8), np.uint8),

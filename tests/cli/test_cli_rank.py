@@ -334,16 +334,16 @@ def test_what_holds_on_these_data_sets_stands_beside_the_verdict(tmp_path: Path)
 def test_a_study_is_read_by_its_folder_and_by_its_file(
     bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medseg.results import read_bundles
+    from medseg.results import case_files
 
     monkeypatch.chdir(tmp_path)
     asked: list[Path] = []
 
-    def study_table(root: Path) -> pd.DataFrame:
+    def study_files(root: Path) -> list[Path]:
         asked.append(root)
-        return read_bundles(bundles)
+        return case_files(bundles)
 
-    monkeypatch.setattr("medseg.study.table.study_table", study_table)
+    monkeypatch.setattr("medseg.study.table.study_files", study_files)
     monkeypatch.setattr("medseg.study.table.notes", lambda root: ["1 of 5 runs failed"])
     Path("studies/small").mkdir(parents=True)
     Path("studies/small/ledger.db").touch()

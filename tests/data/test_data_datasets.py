@@ -48,6 +48,8 @@ OFFICIAL = {
 }
 #: sets whose layout takes more than a few files, with a test file of their own
 APART = {"phantom", "mini_mias", "cbis_ddsm", "cbis_ddsm_mass"}
+#: sets of classes, see test_data_class_sets.py
+CLASSES = {"bhi", "busi_class", "chest_xray", "chest_xray14", "phantom_class"}
 #: files that lie in the official folders and are no samples
 BESIDE = {
     "isic2017": [
@@ -84,12 +86,15 @@ def test_the_official_layout_is_read(tmp_path, name):
 
 
 def test_every_set_is_tested_and_described():
-    assert {*OFFICIAL, *APART} == set(DATASETS.names())
+    assert {*OFFICIAL, *APART} == set(DATASETS.names("segmentation"))
+    assert set(DATASETS.names("classification")) == CLASSES
     for entry in DATASETS:
         spec = entry.build()
-        assert spec.title and spec.licence and spec.citation and spec.expected > 0 and spec.notes
+        assert spec.title and spec.licence and spec.citation and spec.notes
+        assert spec.expected > 0 or entry.name == "chest_xray"  # a choice of any size
+        assert spec.task == entry.task
         assert spec.channels in (1, 3)
-        assert re.match("https?://", spec.homepage) or entry.name == "phantom"
+        assert re.match("https?://", spec.homepage) or entry.name.startswith("phantom")
         assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", entry.name)
         for label in spec.labels:
             assert label.code is None or (

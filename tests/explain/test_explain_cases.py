@@ -14,7 +14,7 @@ from PIL import Image
 from medseg.bundle.network import read_recipe
 from medseg.bundle.open import Bundle
 from medseg.errors import MedsegError
-from medseg.explain.cases import COLUMNS, explain_all
+from medseg.explain.cases import explain_all
 from medseg.explain.explainer import Explainer, Explanation, Question
 from medseg.explain.regions import Region
 from medseg.predict.predictor import Predictor
@@ -65,7 +65,7 @@ def test_maps_overlays_and_table_of_a_folder(
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     with (out / "explanations.csv").open() as file:
         table = list(csv.DictReader(file))
-    assert tuple(table[0]) == COLUMNS
+    assert tuple(table[0]) == Explainer.columns
     assert [row["map"] for row in table] == ["", "disc.npy", "none.npy", "more/disc.npy"]
     assert {(row["method"], row["layer"], row["label"], row["region"]) for row in table} == {
         ("hirescam", "decoder.1", table[0]["label"], "predicted")

@@ -142,7 +142,7 @@ def experienced(name: str) -> tuple[nn.Module, int]:
     return network.eval(), side
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", MODELS.names("segmentation"))
 def test_every_model_has_a_map_at_its_layer(name: str) -> None:
     network, side = experienced(name)
     layer = choose_layer(network, 3, (side, side), MODELS[name].facts["cam_layer"])

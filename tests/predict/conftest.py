@@ -70,6 +70,24 @@ def _composed(folder: Path, preprocess: tuple[str, ...] = (), seed: int = 0) -> 
     return bundle
 
 
+def _classifier(
+    folder: Path, dataset: str = "phantom_class", loss: str = "cross_entropy", seed: int = 0
+) -> Bundle:
+    """A bundle that classifies grey images of 32 x 32, with released weights at random that tell images apart."""
+    from medseg.bundle.network import build_network, read_recipe
+
+    arguments = {"depths": [1, 1, 1, 1], "widths": [8, 8, 8, 8], "stem": "small"}
+    settings = Settings(image_size=(32, 32), pretrained=False, model_arguments=arguments)
+    bundle = compose(Choice(dataset, "resnet50", loss), folder, settings, prepared=folder / "prepared")
+    torch.manual_seed(seed)
+    network = build_network(read_recipe(bundle), None)
+    with torch.no_grad():
+        network.head.weight *= 100
+        network.head.bias -= network(torch.rand(16, 1, 32, 32)).mean(0)
+    torch.save(network.state_dict(), bundle.root / "models" / "model.pt")
+    return bundle
+
+
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle that no test may change."""
@@ -80,6 +98,18 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def bundle(original: Bundle, tmp_path: Path) -> Bundle:
     """A copy of it, to do with as one likes."""
     return Bundle(shutil.copytree(original.root, tmp_path / original.name))
+
+
+@pytest.fixture(scope="session")
+def original_classifier(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of one class of three that no test may change."""
+    return _classifier(tmp_path_factory.mktemp("classifiers"))
+
+
+@pytest.fixture
+def classifier(original_classifier: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of it, to do with as one likes."""
+    return Bundle(shutil.copytree(original_classifier.root, tmp_path / original_classifier.name))
 
 
 def _png(path: Path, seed: int = 0, size: tuple[int, int] = (40, 30)) -> Path:
@@ -151,5 +181,5 @@ def files() -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def parts() -> SimpleNamespace:
-    """What a predictor is made of: ``recipe``, the network ``Bright``, and ``composed`` for whole bundles."""
-    return SimpleNamespace(recipe=_recipe, Bright=Bright, composed=_composed)
+    """What a predictor is made of: ``recipe``, the network ``Bright``, ``composed`` and ``classifier`` for bundles."""
+    return SimpleNamespace(recipe=_recipe, Bright=Bright, composed=_composed, classifier=_classifier)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from medseg.bundle.open import Bundle
 from medseg.errors import MedsegError
-from medseg.predict import predict as module
+from medseg.predict import session as module
 from medseg.predict.inputs import Item
 from medseg.predict.predict import Options, predict
 from medseg.predict.predictor import Predictor, Settings

@@ -1,10 +1,19 @@
-"""Breast Ultrasound Images (BUSI): the benign and malignant lesions alone, together, and with normal images."""
+"""Breast Ultrasound Images (BUSI): the benign and malignant lesions alone, together, and with normal images; and
+the three classes.
+"""
 
 from __future__ import annotations
 
+from medseg.data.class_folders import by_folder
 from medseg.data.datasets import DATASETS
 from medseg.data.spec import DatasetSpec, Label, joined, paired
 
+HOMEPAGE = "https://scholar.cu.edu.eg/?q=afahmy/pages/dataset"
+LICENCE = "CC BY 4.0 (article)"
+CITATION = (
+    "Al-Dhabyani et al., Dataset of breast ultrasound images, Data in Brief 28, 2020, "
+    "doi:10.1016/j.dib.2019.104863"
+)
 MASS = ("4147007", "SCT", "Mass")
 UNITED = "several mask files of one image (_mask, _mask_1, ...) are united"
 SAME_PICTURE = "benign (433) and malignant (145) are one picture and share a group, whatever their categories"
@@ -26,10 +35,9 @@ def _busi(
             )
         ),
         layout=kinds,
-        homepage="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
-        licence="CC BY 4.0 (article)",
-        citation="Al-Dhabyani et al., Dataset of breast ultrasound images, Data in Brief 28, 2020, "
-        "doi:10.1016/j.dib.2019.104863",
+        homepage=HOMEPAGE,
+        licence=LICENCE,
+        citation=CITATION,
         expected=expected,
         empty_masks="normal" in kinds,
         notes=(UNITED, *notes, PATIENTS),
@@ -64,3 +72,27 @@ def busi() -> DatasetSpec:
     """Breast ultrasound with benign, malignant and no lesions (Al-Dhabyani et al. 2020)."""
     empty = "the 133 normal images have empty masks"
     return _busi("BUSI", "lesion", ("benign", "malignant", "normal"), 780, (empty, SAME_PICTURE))
+
+
+@DATASETS.register("busi_class", task="classification")
+def busi_class() -> DatasetSpec:
+    """Breast ultrasound as normal, benign or malignant (Al-Dhabyani et al. 2020)."""
+    codes = {"normal": "17621005", "benign": "30807003", "malignant": "21594007"}
+    return DatasetSpec(
+        title="BUSI classes",
+        channels=3,
+        labels=tuple(Label(kind, (code, "SCT", kind.capitalize())) for kind, code in codes.items()),
+        index=by_folder("{class}/*", names={kind: kind for kind in codes}, exclude="*_mask*"),
+        layout=tuple(codes),
+        homepage=HOMEPAGE,
+        licence=LICENCE,
+        citation=CITATION,
+        expected=780,
+        task="classification",
+        notes=(
+            "the masks beside the images are not read",
+            "many images carry callipers or text, which lesions have more often than normal tissue",
+            SAME_PICTURE,
+            PATIENTS,
+        ),
+    )

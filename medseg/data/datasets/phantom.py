@@ -74,19 +74,17 @@ def lesion_image(number: int, size: int, seed: int) -> tuple[np.ndarray, np.ndar
     rng = np.random.default_rng((seed, 1, number))
     gain, falloff, grain = patient.uniform(0.55, 1.25), patient.uniform(0.0, 0.9), patient.integers(5, 9)
     y, x = np.mgrid[0:size, 0:size] / size
-    echo = gain * np.exp(
-        0.25 * _smooth(patient, size, int(grain)) + 0.1 * _smooth(rng, size, 4) - falloff * y
-    )
+    echo = gain * np.exp(0.25 * noise(patient, size, int(grain)) + 0.1 * noise(rng, size, 4) - falloff * y)
     echo *= _vessels(rng, x, y)
     shape = _lesion(rng, x, y)
     mask = shape > 0.5
     if number % EMPTY_EVERY == EMPTY_EVERY - 1:
         shape, mask = np.zeros_like(shape), np.zeros_like(mask)
     echo *= 1 - rng.uniform(0.55, 0.75) * shape
-    return _speckled(rng, echo), mask.astype(np.uint8)
+    return speckled(rng, echo), mask.astype(np.uint8)
 
 
-def _smooth(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
+def noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     """Noise of unit variance that changes over ``1 / cells`` of the image."""
     coarse = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
     return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float64)
@@ -117,7 +115,7 @@ def _vessels(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarr
     return echo * (1 - 0.5 * np.exp(-(((x - rng.uniform(0, 1)) / rng.uniform(0.03, 0.07)) ** 2)) * y)
 
 
-def _speckled(rng: np.random.Generator, echo: np.ndarray) -> np.ndarray:
+def speckled(rng: np.random.Generator, echo: np.ndarray) -> np.ndarray:
     """Speckle of two compounded looks, a little correlated, log-compressed to 8 bits as a scanner does."""
     power = sum(_blurred(rng.standard_normal(echo.shape)) ** 2 for _ in range(2 * LOOKS)) / LOOKS
     decibels = 20 * np.log10(np.maximum(echo * np.sqrt(power), 1e-3))

@@ -6,6 +6,7 @@ timm or medseg. Nothing here imports MONAI Label.
 - ``slices``: a file or a folder as slices, and masks in its own shape and place;
 - ``transforms``, ``inference``: reading, the network over slices, probabilities, masks;
 - ``outlines``: masks as polygons;
+- ``classes``: probabilities of the classes of an image;
 - ``network``: the scripted network;
 - ``labels``, ``pairs``: corrected labels, and images with them, to train on;
 - ``keeping``: weights replaced only by better ones.

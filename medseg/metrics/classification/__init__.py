@@ -8,7 +8,8 @@ is a question of its own, answered with yes from a probability of 0.5 on; a metr
 A class takes part in such a mean if the set has images with and without it. What is undefined, because no class
 does, because there is no image, or because a probability is not a number, is NaN: never 0, and no error.
 
-Facts of an entry: ``better`` (``higher`` or ``lower``), ``unit`` (empty) and ``needs``: a metric that needs a
+Facts of an entry: ``better`` (``higher`` or ``lower``), ``unit`` (empty), ``bounded`` (False where values may be above
+1) and ``needs``: a metric that needs a
 ``case`` has one value per image, ``(N,)``, whose mean is that of the set; one that needs the ``set`` has none. A
 metric of the set also takes ``weights`` of the images, ``(N,)``, or ``(D, N)`` for D values at once.
 """
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import unknown
-from medseg.metrics.classification._arrays import checked
+from medseg.metrics.classification._arrays import answers, checked
 from medseg.metrics.classification._bootstrap import averaged, bounds
 from medseg.registry import Entry, Registry
 
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-__all__ = ["CLASS_METRICS", "build", "intervals", "of_set", "per_case", "probabilities"]
+__all__ = [
+    "CLASS_METRICS",
+    "answers",
+    "build",
+    "intervals",
+    "intervals_of_runs",
+    "of_set",
+    "per_case",
+    "probabilities",
+]
 
 CLASS_METRICS = Registry("classification metric", __name__)
 build = CLASS_METRICS.build
@@ -167,6 +177,7 @@ def intervals_of_runs(
 ) -> pd.DataFrame:
     """The mean of each metric over several runs with its interval; a group is drawn alike in all of them.
 
+    A run in which a metric is undefined, in a draw or altogether, does not count in its mean.
     The interval says what other patients would have given for these networks, not what other training would.
 
     Args:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from medseg.metrics.classification._draws import Draws, drawn, ratio
+from medseg.metrics.classification._draws import Draws, blocks, drawn, ratio
 from medseg.registry import Entry
 
-#: no more weights of images than these are held at a time: as many as a processor's cache holds
-WEIGHTS_HELD = 1 << 18
 #: bounds are not given where this part of the draws or more is undefined: a class that lies in one of many groups is
 #: missing in 37 % of draws (25 % of two groups), one that lies in two groups in at most 14 %
 TOO_MANY_LEFT_OUT = 0.2
@@ -20,10 +18,12 @@ Run = tuple[np.ndarray, np.ndarray, "Draws | None"]
 
 
 def averaged(entries: Sequence[Entry], runs: Sequence[Run], multilabel: bool) -> dict[str, np.ndarray]:
-    """The mean over runs of each metric, one value per draw."""
-    return {
-        entry.name: np.mean([_value(entry, *run, multilabel) for run in runs], axis=0) for entry in entries
-    }
+    """The mean of each metric over the runs in which it is defined, one value per draw; NaN where it is in none."""
+    found = {}
+    for entry in entries:
+        values = np.stack([_value(entry, *run, multilabel) for run in runs])
+        found[entry.name] = ratio(np.nansum(values, 0), (~np.isnan(values)).sum(0).astype(np.float64))
+    return found
 
 
 def _value(
@@ -40,13 +40,15 @@ def _value(
     return ratio(sums[:, 0], sums[:, 1])
 
 
-def multiplicities(groups: int, draws: int, step: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each group is drawn, ``(at most step, G)`` at a time."""
+def multiplicities(groups: int, draws: int, seed: int) -> np.ndarray:
+    """How often each group is drawn, ``(D, G)`` uint16."""
     rng = np.random.default_rng(seed)
-    for start in range(0, draws, step):
-        count = min(step, draws - start)
+    weights = np.empty((draws, groups), np.uint16)
+    for rows in blocks(draws, groups):
+        count = len(weights[rows])
         taken = rng.integers(groups, size=(count, groups)) + groups * np.arange(count)[:, None]
-        yield np.bincount(taken.ravel(), minlength=count * groups).reshape(count, groups)
+        weights[rows] = np.bincount(taken.ravel(), minlength=count * groups).reshape(count, groups)
+    return weights
 
 
 def bounds(
@@ -64,19 +66,20 @@ def bounds(
     if len(known) < 2:
         return edges, dict.fromkeys(edges, 0)
     of_run = np.split(codes, np.cumsum([len(truth) for _, truth, _ in parts])[:-1])
-    largest = max(len(known), *(len(truth) for _, truth, _ in parts))
-    pieces = []
-    for weights in multiplicities(len(known), draws, max(1, WEIGHTS_HELD // largest), seed):
-        runs = [(p, t, Draws(weights, c)) for (p, t, _), c in zip(parts, of_run, strict=True)]
-        pieces.append(averaged(entries, runs, multilabel))
-    left_out = {}
-    for name in edges:
-        values = np.concatenate([piece[name] for piece in pieces])
+    weights, left_out = multiplicities(len(known), draws, seed), {}
+    for entry in entries:
+        # what sorts the images needs a weight of each in each draw, the others one of each group
+        most = max(len(truth) for _, truth, _ in parts) if entry.facts.get("sorts") else 0
+        pieces = []
+        for rows in blocks(draws, most):
+            runs = [(p, t, Draws(weights[rows], c)) for (p, t, _), c in zip(parts, of_run, strict=True)]
+            pieces.append(averaged([entry], runs, multilabel)[entry.name])
+        values = np.concatenate(pieces)
         defined = values[~np.isnan(values)]
-        left_out[name] = draws - len(defined)
-        if left_out[name] < TOO_MANY_LEFT_OUT * draws:
+        left_out[entry.name] = draws - len(defined)
+        if left_out[entry.name] < TOO_MANY_LEFT_OUT * draws:
             low, high = np.quantile(defined, tails(level, len(known)))
-            edges[name] = (float(low), float(high))
+            edges[entry.name] = (float(low), float(high))
     return edges, left_out
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+
+
+#: no more weights than these are held as float64 at a time
+WEIGHTS_HELD = 1 << 20
 
 
 class Draws:
     """How often each group of images was drawn.
 
     Args:
-        groups: the weight of each group in each draw.
+        groups: the weight of each group in each draw, of any type of number.
         codes: which group each image is of.
 
     Shape:
@@ -17,7 +23,7 @@ class Draws:
     """
 
     def __init__(self, groups: np.ndarray, codes: np.ndarray) -> None:
-        self.groups = np.asarray(groups, dtype=np.float64)
+        self.groups = groups
         self.codes = codes
 
     def __len__(self) -> int:
@@ -26,14 +32,23 @@ class Draws:
     def sums(self, terms: np.ndarray) -> np.ndarray:
         """The weighted sums over images of terms ``(N, S)``, as ``(D, S)``: added by group first."""
         count = self.groups.shape[1]
-        if not terms.shape[1]:
-            return np.zeros((len(self), 0))
-        of_group = np.stack([np.bincount(self.codes, column, count) for column in terms.T], 1)
-        return self.groups @ of_group
+        of_group = np.zeros((count, terms.shape[1]))
+        for place, column in enumerate(terms.T):
+            of_group[:, place] = np.bincount(self.codes, column, count)
+        sums = np.empty((len(self), terms.shape[1]))
+        for rows in blocks(len(self), count):
+            sums[rows] = self.groups[rows].astype(np.float64) @ of_group
+        return sums
 
     def of(self, order: np.ndarray) -> np.ndarray:
-        """The weights of images in some order, ``(D, len(order))``."""
-        return self.groups.take(self.codes[order], axis=1)
+        """The weights of images in some order, ``(D, len(order))`` float64."""
+        return self.groups.astype(np.float64).take(self.codes[order], axis=1)
+
+
+def blocks(draws: int, weights: int) -> Iterator[slice]:
+    """The draws in pieces of which each holds at most ``WEIGHTS_HELD`` weights, of so many in a draw."""
+    step = max(1, WEIGHTS_HELD // max(weights, 1))
+    return (slice(start, start + step) for start in range(0, draws, step))
 
 
 def drawn(weights: np.ndarray | Draws | None, count: int) -> Draws:

@@ -55,6 +55,7 @@ def ece(
     binned = bins(confidence)[:, :, None] == np.arange(BINS)
     gaps = (confidence - came_true)[:, :, None] * binned
     total = draws.sums(np.ones((len(truth), 1)))
-    sums = draws.sums(gaps.reshape(len(truth), -1)).reshape(len(draws), -1, BINS)
+    columns = confidence.shape[1]
+    sums = draws.sums(gaps.reshape(len(truth), columns * BINS)).reshape(len(draws), columns, BINS)
     values = ratio(np.abs(sums).sum(2), np.broadcast_to(total, sums.shape[:2]))
     return shaped(macro(values, ~np.isnan(values)), weights)

@@ -38,7 +38,9 @@ def brier(probabilities: np.ndarray, truth: np.ndarray, multilabel: bool = False
     return squares.mean(1) if multilabel else squares.sum(1) / 2
 
 
-@CLASS_METRICS.register("log_loss", task="classification", better="lower", unit="", needs="case")
+@CLASS_METRICS.register(
+    "log_loss", task="classification", better="lower", unit="", needs="case", bounded=False
+)
 def log_loss(probabilities: np.ndarray, truth: np.ndarray, multilabel: bool = False) -> np.ndarray:
     r"""Log loss, :math:`-\ln p` of the true class, in nats (Good 1952, J. R. Stat. Soc. B 14).
 

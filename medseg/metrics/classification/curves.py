@@ -10,20 +10,22 @@ from medseg.metrics.classification import CLASS_METRICS
 from medseg.metrics.classification._draws import Draws, drawn, macro, shaped
 
 
-def hits(scores: np.ndarray, positive: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+def hits(
+    scores: np.ndarray, positive: np.ndarray, weights: np.ndarray | Draws | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The weight of true and of false positives at each threshold, from the highest score to the lowest.
 
-    Equal scores share a threshold.
+    Equal scores share a threshold; without weights every image counts 1.
 
     Shape:
-        scores and positive ``(N,)``, results ``(D, T)``.
+        scores and positive ``(N,)``, weights ``(N,)`` or ``(D, N)``, results ``(D, T)``.
     """
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(scores[order], append=np.nan) != 0)
-    weights = draws.of(order)
-    every = weights.cumsum(1).take(last, axis=1)
-    weights *= positive[order]
-    true = weights.cumsum(1, out=weights).take(last, axis=1)
+    counted = drawn(weights, len(scores)).of(order)
+    every = counted.cumsum(1).take(last, axis=1)
+    counted *= positive[order]
+    true = counted.cumsum(1, out=counted).take(last, axis=1)
     return true, every - true
 
 
@@ -61,7 +63,7 @@ def _area(
     return shaped(macro(values, ~np.isnan(values)), weights)
 
 
-@CLASS_METRICS.register("roc_auc", task="classification", better="higher", unit="", needs="set")
+@CLASS_METRICS.register("roc_auc", task="classification", better="higher", unit="", needs="set", sorts=True)
 def roc_auc(
     probabilities: np.ndarray,
     truth: np.ndarray,
@@ -80,7 +82,7 @@ def roc_auc(
     return _area(area_under_roc, probabilities, truth, multilabel, weights)
 
 
-@CLASS_METRICS.register("pr_auc", task="classification", better="higher", unit="", needs="set")
+@CLASS_METRICS.register("pr_auc", task="classification", better="higher", unit="", needs="set", sorts=True)
 def pr_auc(
     probabilities: np.ndarray,
     truth: np.ndarray,

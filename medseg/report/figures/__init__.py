@@ -7,6 +7,8 @@ numbers.
 
 from medseg.report.figures.binarised import CasePicture, draw_binarised
 from medseg.report.figures.canvas import Drawing, save
+from medseg.report.figures.class_images import ClassPicture, draw_class_images
+from medseg.report.figures.confusion import draw_confusion
 from medseg.report.figures.cost import cheapest_tied, cost_words, draw_cost
 from medseg.report.figures.critical_difference import draw_critical_difference
 from medseg.report.figures.curves import draw_curves
@@ -15,15 +17,20 @@ from medseg.report.figures.failures import FailurePicture, draw_failures, failin
 from medseg.report.figures.heatmaps import draw_heatmap
 from medseg.report.figures.means import draw_means
 from medseg.report.figures.places import draw_places
+from medseg.report.figures.reliability import draw_reliability
+from medseg.report.figures.roc import draw_roc
 from medseg.report.figures.sizes import draw_sizes
 
 __all__ = [
     "CasePicture",
+    "ClassPicture",
     "Drawing",
     "FailurePicture",
     "cheapest_tied",
     "cost_words",
     "draw_binarised",
+    "draw_class_images",
+    "draw_confusion",
     "draw_cost",
     "draw_critical_difference",
     "draw_curves",
@@ -32,6 +39,8 @@ __all__ = [
     "draw_heatmap",
     "draw_means",
     "draw_places",
+    "draw_reliability",
+    "draw_roc",
     "draw_sizes",
     "failing_cases",
     "save",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medseg.engine.monitor import MONITORED
 from medseg.errors import MedsegError, unknown
 from medseg.report.figures.canvas import (
     Drawing,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 PER_ROW = 3
 #: panels with more lines than this have no bands
 BANDS = 3
-NAMES = {"val_dice": "validation Dice", "train_loss": "training loss"}
 
 
 def curve_means(curves: pd.DataFrame, of: str, by: str | None, value: str = "val_dice") -> pd.DataFrame:
@@ -100,7 +100,7 @@ def draw_curves(
     means = curve_means(curves, of, by, value)
     ends = means.groupby(["contestant", "level"], sort=False).tail(1)
     last = ends.groupby("contestant", sort=True)["mean"].mean()
-    best = last.sort_values(ascending=value == "train_loss", kind="stable").index
+    best = last.sort_values(ascending=_lower(value), kind="stable").index
     names = [n for n in order or () if n in best]
     names += [n for n in best if n not in names]
     levels = list(dict.fromkeys(means["level"]))
@@ -135,12 +135,26 @@ def draw_curves(
             ha="right",
             fontsize=8,
         )
-    figure.supylabel(NAMES.get(value, value), fontsize=9)
-    what = NAMES.get(value, value)
+    what = _named(value)
+    figure.supylabel(what, fontsize=9)
     title = f"{what[0].upper()}{what[1:]} by epoch, {plural(len(names), of)}"
     entitle(figure, title, _caption(levels))
     alt = _alt(means, found, what, of, by)
     return Drawing(f"curves_{value}_{of}" + (f"_by_{by}" if by else ""), title, alt, figure)
+
+
+def _named(value: str) -> str:
+    """A column of curves in words: ``validation Dice``."""
+    if value == "train_loss":
+        return "training loss"
+    metric = value.removeprefix("val_")
+    return f"validation {MONITORED.get(metric, metric)}" if metric != value else value
+
+
+def _lower(value: str) -> bool:
+    from medseg.metrics import BETTER
+
+    return value == "train_loss" or BETTER.get(value.removeprefix("val_")) == "lower"
 
 
 def _legend(levels: list[str]) -> list[Any]:
@@ -168,6 +182,7 @@ def _panel(axes: Axes, means: pd.DataFrame, levels: list[str]) -> None:
             axes.fill_between(
                 line["epoch"], line["low"], line["high"], color=style["color"], alpha=0.18, linewidth=0
             )
+    axes.locator_params(axis="x", integer=True, nbins=6)
     axes.grid(color="#ececec", linewidth=0.6)
     axes.set_axisbelow(True)
 

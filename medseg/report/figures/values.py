@@ -48,14 +48,16 @@ def ordered(table: pd.DataFrame, of: str, metric: str, order: Sequence[str] | No
 
 def unit_of(metric: str) -> str:
     """The metric with its unit, such as ``hd95 (px)``."""
-    from medseg.metrics import METRICS
+    from medseg.ranking.table import registered
 
-    unit = METRICS[metric].facts.get("unit") if metric in METRICS else ""
+    known = registered(metric)
+    unit = known.facts.get("unit") if known else ""
     return f"{metric} ({unit})" if unit else metric
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is one of medseg's without a unit: those lie within 0 and 1."""
-    from medseg.metrics import METRICS
+    """Whether a metric is one of medseg's that lie within 0 and 1: those without a unit but one that has no bound."""
+    from medseg.ranking.table import registered
 
-    return metric in METRICS and not METRICS[metric].facts.get("unit")
+    known = registered(metric)
+    return known is not None and not known.facts.get("unit") and known.facts.get("bounded", True)

@@ -1,4 +1,4 @@
-"""A MONAI Label app for 2D lesion segmentation, on MONAI Label's public classes and the bundles below ``model/``.
+"""A MONAI Label app for segmentation and classification of 2D images, on MONAI Label's public classes and the bundles below ``model/``.
 
 Exported by medseg, which the server does not need: each bundle carries the code that reads, preprocesses and trains.
 """
@@ -44,39 +44,44 @@ class LesionApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.bundles = _bundles(Path(app_dir) / "model", conf.get("models", ""))
+        #: those that segment; of masks alone there is training, scoring and a choice by uncertainty
+        self.of_masks = [bundle for bundle in self.bundles if not _classifies(bundle)]
         super().__init__(
             app_dir,
             studies,
             conf,
             name=f"medseg ({monailabel.__version__})",
-            description="Lesion segmentation in 2D images",
+            description="Segmentation and classification of 2D images",
             version=monailabel.__version__,
         )
 
     def init_infers(self) -> dict[str, InferTask]:
         """One model per bundle; its weights must be those of its network."""
-        return {b.name: BundleInferTask(str(b), self.conf, load_strict=True) for b in self.bundles}
+        return {
+            b.name: (Classes if _classifies(b) else BundleInferTask)(str(b), self.conf, load_strict=True)
+            for b in self.bundles
+        }
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        """Fine-tuning of each bundle."""
+        """Fine-tuning of each bundle that segments."""
         if str(self.conf.get("skip_trainers", "")).lower() in ("true", "1", "yes"):
             return {}
-        return {b.name: FineTuning(str(b), self.conf, load_strict=True) for b in self.bundles}
+        return {b.name: FineTuning(str(b), self.conf, load_strict=True) for b in self.of_masks}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Which image to label next: any, the first, or the one that the network is least sure of."""
-        return {
-            "random": Random(),
-            "first": First(),
-            "epistemic": Epistemic(desc="Get the image with the highest uncertainty; run /scoring first"),
-        }
+        choices: dict[str, Strategy] = {"random": Random(), "first": First()}
+        if self.of_masks:
+            told = "Get the image with the highest uncertainty; run /scoring first"
+            choices["epistemic"] = Epistemic(desc=told)
+        return choices
 
     def init_batch_infer(self) -> BatchInferTask:
         """Inference on many images."""
         return Batch()
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> Any:
-        """A mask; where an image cannot be read, an answer that says why."""
+        """A mask or classes; where an image cannot be read, an answer that says why."""
         try:
             return super().infer(request, datastore)
         except Exception as error:
@@ -86,8 +91,10 @@ class LesionApp(MONAILabelApp):
             raise
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        """Uncertainty of the first bundle, and how labels compare with what the network proposed."""
-        first = self.bundles[0]
+        """Uncertainty of the first bundle that segments, and how labels compare with what the network proposed."""
+        if not self.of_masks:
+            return {}
+        first = self.of_masks[0]
         samples = int(self.conf.get("epistemic_simulation_size", "5"))
         task = UncertaintyTask(str(first), self.conf, load_strict=True, skip_writer=True)
         return {
@@ -111,6 +118,35 @@ class Batch(BatchInferTask):
         # where there is no GPU, the stock task would spread the images over none
         several = torch.cuda.device_count() > 1 and request.get("multi_gpu", True)
         return super().__call__({**request, "multi_gpu": several}, datastore, one)
+
+
+class Classes(BundleInferTask):
+    """Probabilities of the classes of an image; the answer has no file.
+
+    Args:
+        path: the bundle's folder.
+        conf: of the app.
+        more: further arguments of the stock task.
+    """
+
+    def __init__(self, path: str, conf: dict[str, str], **more: Any) -> None:
+        super().__init__(path, conf, type="classification", add_post_restore=False, **more)
+        metadata = _metadata(Path(path))
+        names = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+        # the stock task writes them in small letters
+        self.labels = {name: int(number) for number, name in names.items()}
+        self.multilabel = bool(metadata["medseg"]["multilabel"])
+
+    def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[Any, Any]:
+        """What the stock writer tells of classes, and which of them are predicted."""
+        scores = [float(value) for value in data[self.output_label_key]]
+        told = [
+            {"idx": number, "label": name, "score": scores[number]} for name, number in self.labels.items()
+        ]
+        best = max(scores)
+        sure = [one["label"] for one in told if one["score"] >= 0.5]
+        likeliest = [one["label"] for one in told if one["score"] == best][:1]
+        return None, {"prediction": told, "predicted": sure if self.multilabel else likeliest}
 
 
 class FineTuning(BundleTrainTask):
@@ -270,6 +306,16 @@ def _bundles(folder: Path, names: str) -> list[Path]:
     return [known[name] for name in wanted]
 
 
+def _metadata(bundle: Path) -> dict[str, Any]:
+    """What a bundle says of itself."""
+    told: dict[str, Any] = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return told
+
+
+def _classifies(bundle: Path) -> bool:
+    return _metadata(bundle)["medseg"].get("task") == "classification"
+
+
 def _reason(error: BaseException | None) -> str:
     """What the bundle's own code had against a file or a setting, found among the causes of an error."""
     while error is not None:
@@ -281,10 +327,7 @@ def _reason(error: BaseException | None) -> str:
 
 def _own(bundle: Path, module: str) -> Any:
     """A module of the code that a bundle carries."""
-    package = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["medseg"][
-        "package"
-    ]
-    name = f"{package}.export.labelling.{module}"
+    name = f"{_metadata(bundle)['medseg']['package']}.export.labelling.{module}"
     if name not in sys.modules:
         sys.path.insert(0, str(bundle))
         try:
