@@ -49,7 +49,7 @@ def _drawn(predictor: Predictor, pictures: dict[Path, Picture], layers: list[str
     for picture in pictures.values():
         answers = [explainer(picture) for explainer in explainers]
         rows.append([heat_overlay(displayed(picture), one.heat, one.predicted) for one in answers])
-    return _sheet(rows)
+    return sheet(rows)
 
 
 def _table(predictor: Predictor, pictures: dict[Path, Picture], layers: list[str]) -> None:
@@ -76,16 +76,17 @@ def _energy(explainer: Explainer, picture: Picture, mask: np.ndarray) -> float:
     return explainer.explain_region(picture, mask).energy or 0.0
 
 
-def _sheet(rows: list[list[np.ndarray]]) -> Image.Image:
+def sheet(rows: list[list[np.ndarray]]) -> Image.Image:
+    """Drawn images in rows and columns, with few colours."""
     height, width = CELL
     columns = max(map(len, rows))
-    sheet = np.full((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), PAPER, np.uint8)
+    canvas = np.full((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), PAPER, np.uint8)
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
             small = Image.fromarray(cell).resize((width, height), Image.Resampling.LANCZOS)
             top, left = r * (height + GAP), c * (width + GAP)
-            sheet[top : top + height, left : left + width] = np.asarray(small)
-    return Image.fromarray(sheet).quantize(160, dither=Image.Dither.NONE)
+            canvas[top : top + height, left : left + width] = np.asarray(small)
+    return Image.fromarray(canvas).quantize(160, dither=Image.Dither.NONE)
 
 
 def _arguments() -> argparse.Namespace:

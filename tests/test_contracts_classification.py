@@ -236,7 +236,7 @@ def test_model_states_its_facts(model: Entry) -> None:
     assert facts["scriptable"] is True and facts["deep_supervision"] is False
     assert facts["paper"].startswith("arXiv:") and facts["licence"] and facts["backbone"]
     network = published(model.name)
-    assert network.divisor == facts["divisor"] == 1
+    assert network.divisor == facts["divisor"] == 1 and network.least_side == 32
     assert models.output_weights(network) == {(0,): 1.0}
 
 

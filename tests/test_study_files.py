@@ -10,7 +10,18 @@ from medseg.study.grid import cells, check, counted
 from medseg.study.spec import read_study
 
 FOLDER = Path(__file__).resolve().parents[1] / "scripts" / "studies"
-RUNS = {"loss_study": 3600, "breast_segmentation": 360, "losses_reduced": 72, "small": 12}
+RUNS = {
+    "loss_study": 3600,
+    "breast_segmentation": 360,
+    "breast_classification": 100,
+    "breast_classification_tilewise": 100,
+    "chest_xray_losses": 120,
+    "losses_reduced": 72,
+    "bhi_reduced": 16,
+    "bhi_reduced_tilewise": 16,
+    "chest_xray_reduced": 30,
+    "small": 12,
+}
 
 
 def test_every_file_is_known() -> None:
@@ -42,3 +53,24 @@ def test_the_breast_study_has_the_levels_of_its_tables() -> None:
     assert set(counted(found, "model")) == {"unet", "resunetplusplus", "deeplabv3"}
     assert set(counted(found, "loss")) == {"bce", "dice", "tversky"}
     assert set(counted(found, "augment")) == {"vanilla", "filter-offline", "geometric-offline", "all-offline"}
+
+
+def test_the_breast_study_has_the_cells_of_its_table_8(shared_data: Path) -> None:
+    from medseg.ranking.published import Aliases, read_published
+
+    found = cells(read_study(FOLDER / "breast_classification.yaml"))
+    levels = {axis: set(counted(found, axis)) for axis in ("dataset", "model", "loss", "augment")}
+    path = shared_data.parent / "reference" / "breast_study_tables_4_to_8.csv"
+    published = read_published(path, tables=["8"])
+    for axis, mine in levels.items():
+        theirs = {name for level in published[axis] for name in Aliases().ours(axis, level, mine)}
+        assert theirs == mine
+
+
+@pytest.mark.parametrize("name", ["breast_classification", "bhi_reduced"])
+def test_the_tile_wise_twins_differ_in_the_split_alone(name: str) -> None:
+    one, twin = (read_study(FOLDER / f"{stem}.yaml") for stem in (name, f"{name}_tilewise"))
+    assert [(c.choice, c.repeat, c.settings) for c in cells(one)] == [
+        (c.choice, c.repeat, c.settings) for c in cells(twin)
+    ]
+    assert (one.split, twin.split) == ("holdout", "holdout-ungrouped")

@@ -200,9 +200,21 @@ def _print(parts: list[tuple[str, pd.DataFrame]], lines: list[str], fmt: str) ->
     """Tables one below the other, then sentences; what is empty is left out."""
     for title, frame in parts:
         if len(frame):
-            emit(frame, fmt, title)
+            shown, said = _varied(frame) if fmt == "table" else (frame, "")
+            emit(shown, fmt, title + said)
             click.echo("", nl=fmt == "md")
     click.echo("\n".join(f"- {line}" for line in lines) if fmt == "md" else "\n".join(lines))
+
+
+def _varied(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The table without the keys that are the same in all its rows, and those in words, for its title."""
+    from medseg.ranking.protocols import PROTOCOL
+    from medseg.ranking.published import FACTORS, TABLE
+
+    keys = [c for c in (TABLE, "of", *FACTORS, PROTOCOL, "metric") if c in frame.columns]
+    same = [c for c in keys if len(frame) > 1 and frame[c].nunique() == 1]
+    said = ", ".join(f"{c} {frame[c].iloc[0]}" for c in same)
+    return frame.drop(columns=same), f" ({said})" if said else ""
 
 
 def _json(content: dict[str, object]) -> None:

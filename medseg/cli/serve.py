@@ -57,8 +57,8 @@ def serve(
 ) -> None:
     """Serve a page on which BUNDLE predicts one image, DICOM file or NIfTI volume at a time.
 
-    It shows overlay, probabilities and measures, and offers the mask for download. Only this machine can reach it
-    unless --host says otherwise; it keeps no file. Ctrl-C ends it.
+    It shows overlay, probabilities and measures, and offers the mask for download; of a bundle that classifies it shows
+    the classes. Only this machine can reach it unless --host says otherwise; it keeps no file. Ctrl-C ends it.
     """
     from medseg.bundle.open import find
     from medseg.engine.workflow import check_device

@@ -65,7 +65,12 @@ def find_spec(
     index = (
         by_folder(classes, group=group) if classes is not None else _tabled(table, images, multilabel, group)
     )
-    return DatasetSpec(dataset, channels or 3, (), index, (), task="classification", multilabel=multilabel)
+    # columns of one class each are the classes, in their order; other names stand in the listing
+    columns = table.classes if table is not None and len(table.classes) > 1 else ()
+    labels = tuple(Label(name) for name in columns)
+    return DatasetSpec(
+        dataset, channels or 3, labels, index, (), task="classification", multilabel=multilabel
+    )
 
 
 def _tabled(table: Table | None, images: str | None, multilabel: bool, group: str | None) -> IndexFunction:

@@ -7,7 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -217,7 +217,7 @@ def _open(sample: Sample, root: Path, channels: int, spec: DatasetSpec, rules: R
     # two blank tiles are equal to the last byte, and would make one group of two patients
     nothing = [content(files[:1]), split_address(files[0])[1]] if segmentation else [sample.image]
     indexed = IndexedSample(
-        **asdict(sample) | {"masks": sample.masks},
+        **vars(sample),
         height=image.shape[1],
         width=image.shape[2],
         lesion_fraction=round(float(mask.mean()), 6),

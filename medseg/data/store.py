@@ -57,7 +57,10 @@ def source_folder(dataset: str, dataset_dir: Path | None, prepared_dir: Path) ->
             f"medseg data index {dataset} --data {dataset_dir} --images 'images/*' --masks 'masks/{{stem}}.*'"
         )
         error = unknown("data set", dataset, DATASETS.names())
-        raise MedsegError(f"{error}, and not indexed in {prepared_dir}; for a folder of your own: {command}")
+        raise MedsegError(
+            f"{error}, and not indexed in {prepared_dir}; for a folder of your own: {command}, or for classes"
+            " --classes '{class}/*' or --table FILE.csv"
+        )
     if dataset_dir is not None:
         return dataset_dir
     if dataset in DATASETS and DATASETS.build(dataset).draw:

@@ -32,6 +32,7 @@ class Classifier(nn.Module):
     """
 
     divisor = 1
+    least_side = LEAST_SIDE
 
     def __init__(self, name: str, network: Any, stages: Stages) -> None:
         super().__init__()

@@ -81,13 +81,18 @@ def _datasets(rows: pd.DataFrame) -> list[str]:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, metric: str, kinds: dict[str, str], sets: dict[str, str]) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
     low, high = rows["low"].fillna(rows["ours"]), rows["high"].fillna(rows["ours"])
     ends = (min(low.min(), rows["published"].min()), max(high.max(), rows["published"].max()))
     margin = 0.05 * (ends[1] - ends[0]) or 0.05
     ends = (ends[0] - margin, ends[1] + margin)
     axes.plot(ends, ends, color=FAINT, linewidth=0.8, zorder=0)
     named = zip(rows.to_dict("records"), _kinds(rows), _datasets(rows), low, high, strict=True)
+    places = {kind: number - (len(kinds) - 1) / 2 for number, kind in enumerate(kinds)}
     for row, kind, dataset, bottom, top in named:
+        # kinds that meet one published value stand a little apart
+        apart = ScaledTranslation(3 * places[kind] / 72, 0, axes.figure.dpi_scale_trans)
         axes.errorbar(
             row["published"],
             row["ours"],
@@ -98,6 +103,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, metric: str, kinds: dict[str, str], s
             elinewidth=1,
             capsize=2,
             alpha=0.85,
+            transform=axes.transData + apart,
         )
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     axes.set_title(metric, fontsize=10, color=INK, loc="left")
@@ -111,6 +117,6 @@ def _legend(kinds: dict[str, str], sets: dict[str, str]) -> tuple[list[Line2D], 
     from matplotlib.lines import Line2D
 
     shown = [Line2D([], [], color=colour, marker="o", linestyle="") for colour in kinds.values()]
-    named = [name for name in sets if name]
+    named = [name for name in sets if name] if len(sets) > 1 else []
     shown += [Line2D([], [], color=FAINT, marker=sets[name], linestyle="") for name in named]
     return shown, [*kinds, *named]

@@ -1,14 +1,18 @@
-"""What is told of a prediction: measures, pictures, and masks in the format of the file that came in."""
+"""What is told of a prediction: classes, or measures, pictures, and masks in the format of the file that came in."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medseg.errors import MedsegError
+from medseg.explain.classes import ClassExplainer, ClassQuestion
+from medseg.predict.certainty import answer as answer_of
+from medseg.predict.certainty import certainty
 from medseg.predict.inputs import Item
 from medseg.predict.measures import measure
 from medseg.predict.overlay import COLOURS, displayed
@@ -31,6 +35,8 @@ def describe(bundle: Bundle, predictor: Predictor, max_bytes: int) -> dict[str, 
     recipe = predictor.recipe
     return {
         "name": bundle.name,
+        "task": recipe.task,
+        "multilabel": recipe.multilabel,
         "labels": legend(recipe.labels),
         "channels": recipe.channels,
         "image_size": list(recipe.image_size),
@@ -63,19 +69,24 @@ def answer(upload: Upload, bundle: Bundle, predictor: Predictor, check: Callable
     """
     item = Item("image", (upload.path,), upload.kind)
     folder = upload.path.parent
+    classifies = predictor.recipe.task == "classification"
+    one = partial(_class_frame, ClassExplainer(predictor, ClassQuestion())) if classifies else _frame
     try:
-        told = [_frame(item, number, predictor, check) for number in range(upload.frames)]
+        told = [one(item, number, predictor, check) for number in range(upload.frames)]
     except MedsegError as error:
         raise Refused(422, reason(error, folder)) from None
     finally:
         _forget(upload.kind)
     frames, measures, masks = (tuple(part) for part in zip(*told, strict=True))
-    files, notes = _files(item, masks, bundle, predictor)
+    files, notes = ({}, []) if classifies else _files(item, masks, bundle, predictor)
     facts = {
         "kind": upload.kind,
+        "task": predictor.recipe.task,
         "labels": legend(predictor.recipe.labels),
         "frames": list(measures),
-        "files": [*files, "mask.png", "overlay.png", "probability.png"],
+        "files": ["displayed.png", "cam.png"]
+        if classifies
+        else [*files, "mask.png", "overlay.png", "probability.png"],
         "notes": notes,
     }
     return Answer(facts, frames, files)
@@ -106,6 +117,37 @@ def _frame(
         "measures": measures,
     }
     return frame, facts, prediction.mask
+
+
+def _class_frame(
+    explainer: ClassExplainer, item: Item, number: int, predictor: Predictor, check: Callable[[], None]
+) -> tuple[Frame, dict[str, Any], None]:
+    """One frame's picture, classes, and what speaks for the likeliest by the first network."""
+    check()
+    picture = item.read(number, predictor.recipe.channels)
+    [prediction] = predictor.classify([picture])
+    recipe, threshold = predictor.recipe, predictor.settings.threshold
+    explanation = explainer(picture)
+    shown = displayed(picture)
+    facts = {
+        "height": shown.shape[0],
+        "width": shown.shape[1],
+        "spacing": _spacing(item, number),
+        "predicted": [int(k) + 1 for k in np.flatnonzero(answer_of(prediction, recipe, threshold))],
+        "probabilities": [float(value) for value in prediction.probabilities],
+        **certainty(prediction, recipe, threshold),
+        "cam": {"label": explanation.channel + 1, "reason": explanation.reason},
+    }
+    return Frame(encode(shown), cam=encode(levels(explanation.heat))), facts, None
+
+
+def _spacing(item: Item, number: int) -> dict[str, Any] | None:
+    """The spacing of a frame, by which it is shown in its proportions; a class needs none."""
+    try:
+        spacing = item.spacing(number)
+    except MedsegError:
+        return None
+    return None if spacing is None else spacing._asdict()
 
 
 def _plain(value: float | int | None) -> float | int | None:

@@ -183,15 +183,17 @@ def _result(service: Service) -> Callable[..., Any]:
         one = told.frames[frame]
         if name == "displayed.png":
             return Response(one.displayed, media_type=PNG)
+        if name not in told.facts["files"]:
+            raise Refused(
+                404, f"there is no {name[:40]!r} here; this result has {', '.join(told.facts['files'])}"
+            )
+        if name == "cam.png":
+            return Response(encode(heat(decode(one.cam))) if coloured else one.cam, media_type=PNG)
         if name == "mask.png":
             return _file(_mask(one), PNG)
         if name == "overlay.png":
             return Response(outlined(one.displayed, one.mask, _numbers(labels, one)), media_type=PNG)
-        if name == "probability.png":
-            return Response(_probability(one, label, coloured), media_type=PNG)
-        raise Refused(
-            404, f"there is no {name[:40]!r} here; this result has {', '.join(told.facts['files'])}"
-        )
+        return Response(_probability(one, label, coloured), media_type=PNG)
 
     return result
 

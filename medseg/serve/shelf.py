@@ -19,13 +19,15 @@ class Frame:
 
     Args:
         displayed: as for the eye.
-        mask: grey levels that are the numbers of labels, 0 the background.
-        probabilities: one for each label, 0 to 255 for 0 to 1.
+        mask: grey levels that are the numbers of labels, 0 the background; none of a picture that is classified.
+        probabilities: one for each label, 0 to 255 for 0 to 1; likewise.
+        cam: what speaks for the class of a picture that is classified, 0 to 255; else nothing.
     """
 
     displayed: bytes = field(repr=False)
-    mask: bytes = field(repr=False)
-    probabilities: tuple[bytes, ...] = field(repr=False)
+    mask: bytes = field(default=b"", repr=False)
+    probabilities: tuple[bytes, ...] = field(default=(), repr=False)
+    cam: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Answer:
     @property
     def bytes(self) -> int:
         """Of memory that its pictures and files take."""
-        pictures = (part for f in self.frames for part in (f.displayed, f.mask, *f.probabilities))
+        pictures = (part for f in self.frames for part in (f.displayed, f.mask, f.cam, *f.probabilities))
         return sum(map(len, pictures)) + sum(map(len, self.files.values()))
 
 

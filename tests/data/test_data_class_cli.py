@@ -83,7 +83,7 @@ def test_a_table_from_the_command_line(tree):
     ],
 )
 def test_mistakes_in_the_options(tree, arguments, message):
-    result = medseg("index", "mine", *(["--data", tree] if arguments else []), *arguments)
+    result = medseg("index", "mine", "--data", tree, *arguments)
     assert result.exit_code != 0
     assert message in " ".join(result.output.split())
 

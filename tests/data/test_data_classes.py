@@ -145,8 +145,9 @@ def test_a_table_of_several_classes(table):
 def test_columns_of_zero_and_one(table):
     rows = ["image,edema,mass", "s0,1.0,0.0", "s1,0,1", "s2,yes,no"]
     (table / "hot.csv").write_text("\ufeff" + "\n".join(rows), encoding="utf-8")
-    hot = Table("hot.csv", "image", ("edema", "mass"))
+    hot = Table("hot.csv", "image", ("mass", "edema"))
     index = build_index("hot", table, table=hot)
+    assert [label.name for label in index.labels] == ["mass", "edema"]
     assert [s.classes for s in index.samples] == [("edema",), ("mass",), ("edema",)]
     assert [s.group for s in index.samples] == ["s0", "s1", "s2"]
     (table / "hot.csv").write_text(rows[0] + "\ns0,2,0\n")
@@ -155,13 +156,13 @@ def test_columns_of_zero_and_one(table):
     ):
         build_index("hot", table, table=hot)
     (table / "hot.csv").write_text(rows[0] + "\ns0,1,1\ns1,1,0\ns2,0,0\n")
-    with pytest.raises(FaultyFiles, match="needs one class; it has edema, mass") as caught:
+    with pytest.raises(FaultyFiles, match="needs one class; it has mass, edema") as caught:
         build_index("hot", table, table=hot)
     assert [fault.case for fault in caught.value.faults] == ["s0", "s2"]
     assert "hot: 2 faulty images; mend them" in str(caught.value)
     assert build_index("hot", table, table=hot, multilabel=True).targets().tolist() == [
         [1, 1],
-        [1, 0],
+        [0, 1],
         [0, 0],
     ]
 

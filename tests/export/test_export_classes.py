@@ -160,7 +160,8 @@ def knob(**changes: Any) -> Callable[[dict[str, bytes]], None]:
     def change(files: dict[str, bytes]) -> None:
         for name in ("configs/train.yaml", "configs/inference.yaml"):
             config = yaml.safe_load(files[name]) | changes
-            files[name] = yaml.safe_dump({k: v for k, v in config.items() if v is not None}).encode()
+            kept = {k: v for k, v in config.items() if k not in changes or v is not None}
+            files[name] = yaml.safe_dump(kept).encode()
 
     return change
 

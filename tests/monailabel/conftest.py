@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,11 +205,52 @@ def stock() -> Path:
 def server(
     stock: Path, app: Path, images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """The server as ``scripts/monailabel`` starts it, on a free port."""
+    """The server of the bundle that segments."""
+    with serving(app, images, tmp_path_factory.mktemp("log") / "server.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of three classes whose weights are at random, so far apart that images get different ones."""
+    folder = tmp_path_factory.mktemp("classes")
+    arguments = {"depths": [1, 1, 1, 1], "widths": [8, 8, 8, 8], "stem": "small"}
+    settings = Settings(image_size=(32, 32), pretrained=False, model_arguments=arguments)
+    choice = Choice("phantom_class", "resnet50", "binary_cross_entropy")
+    bundle = compose(choice, folder / "bundles", settings, prepared=folder / "prepared")
+    torch.manual_seed(0)
+    network = build_network(read_recipe(bundle), None)
+    discs = np.stack([grey_disc(number, (32, 32))[0] for number in range(8)])[:, None] / 255
+    with torch.no_grad():
+        network.head.weight *= 40
+        network.head.bias -= network(torch.from_numpy(discs).float()).mean(0)
+    torch.save(network.state_dict(), bundle.root / "models" / "model.pt")
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def class_app(classifier: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its exported app."""
+    out = tmp_path_factory.mktemp("exported") / "classes"
+    write_app(classifier, *trained_network(classifier), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def class_server(
+    stock: Path, class_app: Path, images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The server of the bundle that classifies."""
+    with serving(class_app, images, tmp_path_factory.mktemp("log") / "server.log") as running:
+        yield running
+
+
+@contextmanager
+def serving(app: Path, images: Path, log: Path) -> Iterator[Server]:
+    """A server as ``scripts/monailabel`` starts it, on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("log") / "server.log"
     command = ["bash", str(ROOT / "scripts" / "monailabel"), "--port", str(port), str(app), str(images)]
     # scoring after each request would keep these two cores busy with what no test looks at
     environment = {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "PYTHONPATH": ""}

@@ -83,6 +83,7 @@ def test_the_repeat_moves_the_key() -> None:
         {"loss_arguments": {"a": 1}},
         {"preprocess_arguments": {"a": {}}},
         {"augment_arguments": {"a": {}}},
+        {"sampling": "balanced"},
     ],
 )
 def test_each_setting_moves_the_key(change: dict[str, Any]) -> None:

@@ -8,10 +8,10 @@ is a question of its own, answered with yes from a probability of 0.5 on; a metr
 A class takes part in such a mean if the set has images with and without it. What is undefined, because no class
 does, because there is no image, or because a probability is not a number, is NaN: never 0, and no error.
 
-Facts of an entry: ``better`` (``higher`` or ``lower``), ``unit`` (empty), ``bounded`` (False where values may be above
-1) and ``needs``: a metric that needs a
-``case`` has one value per image, ``(N,)``, whose mean is that of the set; one that needs the ``set`` has none. A
-metric of the set also takes ``weights`` of the images, ``(N,)``, or ``(D, N)`` for D values at once.
+Facts of an entry: ``better`` (``higher`` or ``lower``), ``unit`` (empty), ``needs``, and perhaps ``bounded`` (False
+where values may be above 1) and ``sorts`` (True where the images are put in order). A metric that needs a ``case``
+has one value per image, ``(N,)``, whose mean is that of the set; one that needs the ``set`` has none, and also takes
+``weights`` of the images, ``(N,)``, or ``(D, N)`` for D values at once.
 """
 
 from __future__ import annotations

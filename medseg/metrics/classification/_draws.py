@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-
 #: no more weights than these are held as float64 at a time
 WEIGHTS_HELD = 1 << 20
 

@@ -23,9 +23,18 @@ async function begin() {
   const names = bundle.labels.map((label) => label.name).join(", ");
   const [height, width] = bundle.image_size;
   const networks = bundle.networks > 1 ? `, ${bundle.networks} networks` : "";
-  at("about").textContent = `Finds: ${names}. The network sees ${width} × ${height} pixels${networks}; threshold ${bundle.threshold}.`;
+  const what = !classifies() ? "Finds" : bundle.multilabel ? "Tells which there are of" : "Tells one of";
+  const threshold = !classifies() || bundle.multilabel ? `; threshold ${bundle.threshold}` : "";
+  at("about").textContent = `${what}: ${names}. The network sees ${width} × ${height} pixels${networks}${threshold}.`;
+  for (const part of document.querySelectorAll("[data-of]")) {
+    part.hidden = (part.dataset.of === "classes") !== classifies();
+  }
   at("note").textContent = bundle.note;
   at("most").textContent = `, up to ${bundle.max_bytes / 1e6} MB`;
+}
+
+function classifies() {
+  return bundle.task === "classification";
 }
 
 async function json(response) {
@@ -106,18 +115,43 @@ function present(answer, name) {
   at("slices").hidden = answer.frames.length < 2;
   at("notes").replaceChildren(...answer.notes.map((note) => element("li", note)));
   at("result").hidden = false;
-  show(largest());
+  show(classifies() ? 0 : largest());
   at("state").textContent = `Done: ${summary()}`;
   at("stop").hidden = true;
   at("result").focus({ preventScroll: true });
 }
 
 function summary() {
+  if (classifies()) {
+    return classSummary();
+  }
   const found = result.frames.filter((one) => area(one) > 0).length;
   if (result.frames.length > 1) {
     return `lesions in ${found} of ${result.frames.length} slices.`;
   }
   return found ? "a lesion was found." : "no lesion was found.";
+}
+
+/* The classes of the image, or of how many slices each is told. */
+function classSummary() {
+  if (result.frames.length === 1) {
+    return `${verdict(result.frames[0])}.`;
+  }
+  const counts = new Map();
+  for (const one of result.frames) {
+    const told = names(one.predicted) || "none of them";
+    counts.set(told, (counts.get(told) || 0) + 1);
+  }
+  const parts = [...counts].map(([told, count]) => `${told} in ${count}`);
+  return `of ${result.frames.length} slices, ${parts.join("; ")}.`;
+}
+
+function verdict(one) {
+  return `${names(one.predicted) || "none of them"}, confidence ${percent(one.confidence)}`;
+}
+
+function percent(value) {
+  return `${(100 * value).toFixed(1)} %`;
 }
 
 function area(one) {
@@ -160,8 +194,8 @@ function show(number) {
   frame = Math.min(Math.max(number, 0), result.frames.length - 1);
   const one = result.frames[frame];
   const several = result.frames.length > 1;
-  const numbers = result.labels.map((label) => label.number).filter((label) => !hidden.has(label));
-  const drawn = at("outline").checked ? numbers : [];
+  const numbers = layered();
+  const drawn = at("outline").checked && !classifies() ? numbers : [];
   const shown = at("shown");
   at("picture").style.setProperty("--ratio", ratio(one));
   shown.src = address(drawn.length ? "overlay.png" : "displayed.png", { labels: drawn.join(",") });
@@ -169,8 +203,14 @@ function show(number) {
   at("slice").value = frame + 1;
   at("place").textContent = `${frame + 1} of ${result.frames.length}`;
   at("caption").textContent = `${one.width} × ${one.height} pixels${several ? `, slice ${frame + 1} of ${result.frames.length}` : ""}`;
-  at("measured").textContent = several ? `Measures of slice ${frame + 1}` : "Measures";
+  const heading = classifies() ? "Classes" : "Measures";
+  at("measured").textContent = several ? `${heading} of slice ${frame + 1}` : heading;
   at("whole").textContent = several ? `In the whole file: ${summary()}` : "";
+  if (classifies()) {
+    showClasses(one);
+    layers(layered());
+    return;
+  }
   at("spacing").textContent = spacing(one);
   table(one.measures);
   layers(numbers);
@@ -217,6 +257,33 @@ function table(measures) {
   );
 }
 
+/* A row for each class, with its probability as a bar. */
+function showClasses(one) {
+  at("verdict").textContent = verdict(one);
+  at("columns").replaceChildren(...["Class", "Probability", ""].map((text) => element(text ? "th" : "td", text)));
+  at("measures").replaceChildren(
+    ...result.labels.map((label, index) => {
+      const line = element("tr");
+      line.className = one.predicted.includes(label.number) ? "said" : "";
+      const head = element("th", label.name);
+      head.scope = "row";
+      const value = element("td", percent(one.probabilities[index]));
+      value.className = "number";
+      const bar = element("td");
+      bar.className = "bar";
+      const length = element("span");
+      length.style.width = `${100 * one.probabilities[index]}%`;
+      length.style.background = label.colour;
+      bar.append(length);
+      line.append(head, value, bar);
+      return line;
+    }),
+  );
+  at("spoken").textContent = names([one.cam.label]);
+  const apart = one.disagreement === null ? "" : `, disagreement ${one.disagreement.toFixed(3)} bits`;
+  at("spacing").textContent = `Uncertainty ${one.uncertainty.toFixed(3)} bits${apart}. ${one.cam.reason ? `The layer is empty: ${one.cam.reason}.` : ""}`;
+}
+
 function cell(tag, text, measure) {
   const made = element(tag, text);
   made.className = hidden.has(measure.label) ? "number off" : "number";
@@ -247,18 +314,26 @@ function layers(numbers) {
     ...wanted.map((label) => {
       const image = element("img");
       image.alt = "";
-      image.src = address("probability.png", { label, coloured: 1 });
+      image.src = classifies() ? address("cam.png", { coloured: 1 }) : address("probability.png", { label, coloured: 1 });
       image.style.opacity = opacity;
       return image;
     }),
   );
 }
 
+/* Numbers of the labels that have a layer: those that are switched on, or the likeliest class. */
+function layered() {
+  if (classifies()) {
+    return [result.frames[frame].cam.label];
+  }
+  return result.labels.map((label) => label.number).filter((label) => !hidden.has(label));
+}
+
 function fade() {
   const opacity = at("opacity").value / 100;
   const images = at("layers").children;
   if (!images.length || opacity === 0) {
-    layers(result.labels.map((label) => label.number).filter((label) => !hidden.has(label)));
+    layers(layered());
     return;
   }
   at("percent").textContent = `${at("opacity").value} %`;

@@ -1,4 +1,4 @@
-"""A MONAI Label app for segmentation and classification of 2D images, on MONAI Label's public classes and the bundles below ``model/``.
+"""A MONAI Label app for masks and classes of 2D images: MONAI Label's public classes, and the bundles below ``model/``.
 
 Exported by medseg, which the server does not need: each bundle carries the code that reads, preprocesses and trains.
 """
