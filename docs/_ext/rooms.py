@@ -16,6 +16,7 @@ from medseg.data.datasets import DATASETS
 from medseg.data.spec import DatasetSpec
 from medseg.losses import LOSSES
 from medseg.metrics import METRICS
+from medseg.metrics.classification import CLASS_METRICS
 from medseg.models import MODELS
 from medseg.registry import Entry, Registry
 from medseg.transforms import TRANSFORMS
@@ -24,11 +25,12 @@ ROOMS = {
     "losses": LOSSES,
     "models": MODELS,
     "metrics": METRICS,
+    "class_metrics": CLASS_METRICS,
     "datasets": DATASETS,
     "augmentations": AUGMENTATIONS,
     "transforms": TRANSFORMS,
 }
-TITLES = {"datasets": "Data sets"}
+TITLES = {"datasets": "Data sets", "class_metrics": "Metrics of classification"}
 
 
 def page(title: str, room: Registry) -> str:
@@ -49,7 +51,7 @@ def overview(room: Registry) -> str:
     if room is not MODELS:
         return summaries
     sizes = (
-        "With the default arguments, for one colour image of 224 x 224 pixels and one class. A MAC is one"
+        "With the default arguments, for one colour image of 224 x 224 pixels and one class (classifiers: two). A MAC is one"
         " multiplication and addition, in convolutions and matrix products; the published figures were"
         " measured on the authors' own code, or on the closest that runs."
     )

@@ -113,7 +113,10 @@ def list_(bundles: Path, fmt: str) -> None:
     emit(pd.DataFrame([_row(b) for b in bundles_in(bundles)], columns=_COLUMNS), fmt, f"Bundles in {bundles}")
 
 
-_COLUMNS = ["bundle", "dataset", "model", "loss", "augment", "preprocess", "repeats", "test Dice", "fault"]
+_COLUMNS = [
+    *("bundle", "dataset", "model", "loss", "augment", "preprocess"),
+    *("repeats", "metric", "test", "fault"),
+]
 
 
 def _row(found: Bundle) -> dict[str, object]:
@@ -123,11 +126,14 @@ def _row(found: Bundle) -> dict[str, object]:
         facts = found.metadata.get("medseg", {})
     except MedsegError as error:  # one broken bundle must not hide the others
         return {"bundle": found.name, "fault": str(error)}
-    dice = [read_run(found.root / "repeats" / name).get("test", {}).get("dice") for name in found.finished()]
-    known = [d for d in dice if d is not None]
+    runs = [read_run(found.root / "repeats" / name) for name in found.finished()]
+    # what chose the weights, of the test cases
+    metrics = {str(run.get("monitor", "dice")) for run in runs}
+    metric = metrics.pop() if len(metrics) == 1 else ""
+    known = [value for run in runs if (value := run.get("test", {}).get(metric)) is not None]
     mean = sum(known) / len(known) if known else None
     repeats = ",".join(found.finished())
-    return {"bundle": found.name, **facts, "repeats": repeats, "test Dice": mean}
+    return {"bundle": found.name, **facts, "repeats": repeats, "metric": metric, "test": mean}
 
 
 @bundle.command()
@@ -278,13 +284,17 @@ def _report(folder: Path, fmt: str, tracking_uri: str) -> None:
 
 
 def summary(folder: Path) -> pd.DataFrame:
-    """Mean, spread and extremes of every metric over the cases of a run."""
+    """Mean, spread and extremes of every metric over the cases of a run; of a classifier values with intervals."""
     import pandas as pd
 
-    from medseg.metrics import METRICS
+    from medseg.metrics import BETTER, METRICS
     from medseg.results import read_csv
 
     cases = read_csv(folder / "cases.csv")
+    if (folder / "metrics.csv").is_file():
+        table = read_csv(folder / "metrics.csv")
+        table.insert(1, "better", table["metric"].map(BETTER))
+        return table.assign(cases=len(cases), groups=cases["group"].nunique())
     rows = [
         {
             "metric": name,

@@ -29,9 +29,13 @@ def losses(fmt: str) -> None:
 @format_option
 def metrics(fmt: str) -> None:
     """List the metrics, with the direction that is better and the unit."""
-    from medseg.metrics import METRICS
+    import pandas as pd
 
-    emit(table(METRICS), fmt)
+    from medseg.metrics import METRICS
+    from medseg.metrics.classification import CLASS_METRICS
+
+    both = pd.concat([table(METRICS), table(CLASS_METRICS)], ignore_index=True)
+    emit(both[["name", "task", "better", "unit", "needs", "summary"]], fmt)
 
 
 @click.command()
@@ -58,7 +62,7 @@ def models(fmt: str) -> None:
     """List the models: size, work, backbone, paper and licence.
 
     Parameters and multiply-accumulates (MACs) are those of a model with its default arguments, for one colour
-    image of 224 x 224 pixels and one class. csv and json have the exact numbers and all facts.
+    image of 224 x 224 pixels and one class, of classifiers two. csv and json have the exact numbers and all facts.
     """
     from medseg.models import MODELS
 
@@ -67,7 +71,8 @@ def models(fmt: str) -> None:
     elif fmt == "md":
         emit(overview(MODELS, "licence"), fmt)
     else:
-        emit(overview(MODELS), fmt, title="Models, for one colour image of 224 x 224 and one class")
+        title = "Models, for one colour image of 224 x 224 and one class (classifiers: two)"
+        emit(overview(MODELS), fmt, title=title)
         click.echo(f"Licences:\n{licences(MODELS)}")
 
 

@@ -76,20 +76,18 @@ class Mean:
 
 def averaged(answers: Sequence[Answers]) -> Mean:
     """The mean of several runs' answers for each case that any of them was tested on."""
-    total: dict[str, np.ndarray] = {}
-    number: dict[str, int] = {}
-    truth: dict[str, np.ndarray] = {}
-    runs: dict[str, Run] = {}
-    for one in answers:
-        for case, chances, true in zip(one.cases, one.probabilities, one.truth, strict=True):
-            total[case] = total.get(case, 0) + chances
-            number[case] = number.get(case, 0) + 1
-            truth[case] = true
-            runs.setdefault(case, one.run)
-    cases = tuple(sorted(total))
-    mean = np.stack([total[case] / number[case] for case in cases])
-    first = answers[0]
-    return Mean(first.classes, first.multilabel, runs, cases, mean, np.stack([truth[case] for case in cases]))
+    import pandas as pd
+
+    names = np.concatenate([np.array(one.cases, dtype=object) for one in answers])
+    code, cases = pd.factorize(names, sort=True)
+    _, first = np.unique(code, return_index=True)
+    number = np.bincount(code)
+    chances = np.concatenate([one.probabilities for one in answers])
+    mean = np.stack([np.bincount(code, column) / number for column in chances.T], 1)
+    truth = np.concatenate([one.truth for one in answers])[first]
+    owner = np.repeat(np.arange(len(answers)), [len(one.cases) for one in answers])[first]
+    runs = {case: answers[k].run for case, k in zip(cases, owner, strict=True)}
+    return Mean(answers[0].classes, answers[0].multilabel, runs, tuple(cases), mean, truth)
 
 
 class _Images:

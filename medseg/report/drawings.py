@@ -223,6 +223,7 @@ def draw_training(
 
 def draw_class_cases(album: Album, table: pd.DataFrame, of: str, metric: str, order: list[str]) -> None:
     """Distributions of values per image; of the Brier score where the metric has none, or is but right and wrong."""
+    album.leave_out("lesion sizes and masks", "these runs classify images and draw no mask")
     if "case" not in table.columns or "dataset" not in table.columns:
         album.leave_out("distributions over cases", "the table has no values per case, or names no data set")
         return

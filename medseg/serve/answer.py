@@ -70,8 +70,8 @@ def answer(upload: Upload, bundle: Bundle, predictor: Predictor, check: Callable
     item = Item("image", (upload.path,), upload.kind)
     folder = upload.path.parent
     classifies = predictor.recipe.task == "classification"
-    one = partial(_class_frame, ClassExplainer(predictor, ClassQuestion())) if classifies else _frame
     try:
+        one = partial(_class_frame, ClassExplainer(predictor, ClassQuestion())) if classifies else _frame
         told = [one(item, number, predictor, check) for number in range(upload.frames)]
     except MedsegError as error:
         raise Refused(422, reason(error, folder)) from None

@@ -119,7 +119,7 @@ def test_verify_of_a_faulty_bundle_exits_1(created: Path, fmt: str) -> None:
 def test_list_before_and_without_bundles(created: Path, tmp_path: Path) -> None:
     row = json.loads(call("list", "--format", "json").stdout)[0]
     assert (row["bundle"], row["dataset"], row["model"], row["loss"]) == (NAME, "discs", "unet", "dice")
-    assert (row["repeats"], row["test Dice"]) == ("", None)
+    assert (row["repeats"], row["metric"], row["test"]) == ("", "", None)
     empty = call("list", "--bundles", tmp_path / "none", "--format", "json")
     assert (empty.exit_code, json.loads(empty.stdout)) == (0, [])
 
@@ -144,7 +144,7 @@ def test_run_evaluate_and_list(workspace: Path) -> None:
 
     listed = json.loads(call("list", "--format", "json").stdout)[0]
     assert listed["repeats"] == "0"
-    assert listed["test Dice"] == pytest.approx(rows["dice"]["mean"], abs=1e-6)
+    assert listed["metric"] == "dice" and listed["test"] == pytest.approx(rows["dice"]["mean"], abs=1e-6)
     assert NAME in call("list").stdout
     assert call("list", "--format", "md").stdout.startswith("| bundle |")
 
@@ -168,3 +168,24 @@ def test_sync_of_nothing(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     result = call("sync", "--bundles", tmp_path / "none", "--tracking-uri", uri, "--format", "json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+
+
+def test_a_classifier_is_told_with_intervals(workspace: Path) -> None:
+    small = [
+        "--set",
+        "model_arguments={depths: [1, 1, 1, 1], widths: [4, 4, 4, 4]}",
+        "--set",
+        "pretrained=false",
+    ]
+    name = "phantom_class__resnet50__cross_entropy"
+    done = call("run", name, *small, "--set", "image_size=32", "--set", "epochs=1", *RUN, "--format", "json")
+    assert done.exit_code == 0, done.output
+    rows = {row["metric"]: row for row in json.loads(done.stdout)}
+    cases = pd.read_csv(workspace / "bundles" / name / "repeats" / "0" / "cases.csv")
+    assert rows["accuracy"]["value"] == pytest.approx(cases["accuracy"].mean())
+    assert rows["roc_auc"]["low"] < rows["roc_auc"]["value"] < rows["roc_auc"]["high"]
+    assert (rows["brier"]["better"], rows["brier"]["cases"]) == ("lower", len(cases))
+    assert rows["brier"]["groups"] == cases["group"].nunique()
+    listed = next(row for row in json.loads(call("list", "--format", "json").stdout) if row["bundle"] == name)
+    assert listed["metric"] == "balanced_accuracy"
+    assert listed["test"] == pytest.approx(rows["balanced_accuracy"]["value"], abs=1e-6)

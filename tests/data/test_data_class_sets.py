@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -215,3 +216,16 @@ def test_the_real_tiles(shared_data, tmp_path):
     split = make_splits(index, repeats=1).items(0)
     share = [sum(item["label"] for item in items) / len(items) for items in split.values()]
     assert share == pytest.approx([index.class_counts()["IDC"] / len(index.samples)] * 3, abs=0.02)
+
+
+def test_the_set_of_classes_of_the_page_works(tmp_path, save, monkeypatch):
+    page = Path(__file__).parents[2] / "docs/extending/add_a_dataset.md"
+    code = next(
+        c for c in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "my_classes" in c
+    )
+    monkeypatch.setattr(DATASETS, "_entries", {entry.name: entry for entry in DATASETS})
+    exec(compile(code, str(page), "exec", dont_inherit=True), {})
+    for i, kind in enumerate(("benign", "malignant")):
+        save(tmp_path / kind / f"p{i}_1.png", noise(i))
+    index = build_index("my_classes", tmp_path)
+    assert [(s.group, s.classes) for s in index.samples] == [("p0", ("benign",)), ("p1", ("malignant",))]

@@ -392,6 +392,7 @@ def test_a_page_of_classifiers_is_whole(class_report):
     assert "What is taken for what" in text and "Every metric on cells" in text
     assert "distribution of accuracy over cases: an image is right or wrong; the Brier score is drawn" in text
     assert "16 different ones" in text
+    assert "lesion sizes and masks: these runs classify images and draw no mask" in text
     assert "reference_px" not in text and "both empty counts as perfect" not in text
 
 

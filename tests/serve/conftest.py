@@ -67,6 +67,31 @@ def served_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return bundle
 
 
+def _classifier(folder: Path, dataset: str, loss: str) -> Bundle:
+    arguments = {"depths": [1, 1, 1, 1], "widths": [8, 8, 8, 8], "stem": "small"}
+    settings = Settings(image_size=(32, 32), pretrained=False, model_arguments=arguments)
+    bundle = compose(Choice(dataset, "resnet50", loss), folder, settings, prepared=folder / "prepared")
+    torch.manual_seed(0)
+    network = build_network(read_recipe(bundle), None)
+    with torch.no_grad():
+        network.head.weight *= 100
+        network.head.bias -= network(torch.rand(16, 1, 32, 32)).mean(0)
+    torch.save(network.state_dict(), bundle.root / "models" / "model.pt")
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def composed() -> Callable[..., Bundle]:
+    """Composes a bundle that classifies, of a data set and a loss, with weights at random."""
+    return _classifier
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """One of three classes of one image each."""
+    return _classifier(tmp_path_factory.mktemp("classifier"), "phantom_class", "cross_entropy")
+
+
 class Bright:
     """Predicts by the pixels alone: ``pale`` from 100 on with 60 %, ``bright`` from 200 on with 90 %."""
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,18 +54,26 @@ SEEN = """(async () => {
 
 @pytest.fixture(scope="module")
 def url(served_bundle, tmp_path_factory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("temporary")
+    with serving(served_bundle.root, tmp_path_factory.mktemp("temporary")) as address:
+        yield address
+
+
+@contextmanager
+def serving(bundle: Path, folder: Path) -> Iterator[str]:
+    """The command on a bundle, and its address; it leaves no file."""
     process = subprocess.Popen(
-        [sys.executable, "-c", MEDSEG, str(served_bundle.root), "--port", "0", "--max-megabytes", "5"],
+        [sys.executable, "-c", MEDSEG, str(bundle), "--port", "0", "--max-megabytes", "5"],
         env={**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
-    yield process.stdout.readline().split()[2]
-    left = [path.name for path in folder.rglob("*") if path.is_file()]
-    process.terminate()
-    process.communicate(timeout=60)
+    try:
+        yield process.stdout.readline().split()[2]
+        left = [path.name for path in folder.rglob("*") if path.is_file()]
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
     assert left == ["lock"]
 
 
@@ -443,3 +452,39 @@ def test_text_has_contrast(quiet, url, volume, scheme):
     assert len(pairs) > 4
     assert min(tools.contrast(*pair) for pair in pairs) >= 4.5
     quiet.call("Emulation.setEmulatedMedia", features=[])
+
+
+def test_a_page_of_classes(opened, classifier, ramp, volume, tmp_path):
+    (tmp_path / "temporary").mkdir()
+    with serving(classifier.root, tmp_path / "temporary") as url:
+        opened.events.clear()
+        opened.show(url, 1280, 900)
+        until(opened, "bundle !== null")
+        assert "Tells one of: normal, smooth, spiculated." in opened.ask("document.body.innerText")
+        choose(opened, ramp)
+        (frame,) = told(opened)["frames"]
+        shares = [f"{100 * value:.1f} %" for value in frame["probabilities"]]
+        names = ["normal", "smooth", "spiculated"]
+        rows = [[name, share, ""] for name, share in zip(names, shares, strict=True)]
+        assert opened.ask(ROWS) == rows
+        best = names[frame["predicted"][0] - 1]
+        assert opened.ask("document.querySelector('tr.said').textContent").startswith(best)
+        assert opened.ask("document.getElementById('verdict').textContent").startswith(f"{best}, confidence")
+        widths = opened.ask(
+            "[...document.querySelectorAll('.bar span')].map(b => b.getBoundingClientRect().width)"
+        )
+        assert np.argmax(widths) == np.argmax(frame["probabilities"])
+        picture, layer = opened.ask(SEEN)
+        assert picture == layer  # Grad-CAM's, on the picture
+        seen = opened.ask("document.body.innerText")
+        for word in ("Download", "Outline of the mask", "Largest lesion", "Lesions are"):
+            assert word not in seen
+        choose(opened, volume)
+        until(opened, "result && result.frames.length === 5 && !document.getElementById('result').hidden")
+        assert place(opened) == "1 of 5"
+        assert "of 5 slices, " in opened.ask("document.getElementById('state').textContent")
+        press(opened, "ArrowRight")
+        until(opened, "frame === 1")
+        share = 100 * opened.ask("result.frames[1].probabilities[0]")
+        assert opened.ask(ROWS)[0][1] == f"{share:.1f} %"
+        assert opened.happened("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded") == []

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from medseg.bundle.choice import Choice
-from medseg.bundle.compose import compose
-from medseg.bundle.network import build_network, read_recipe
 from medseg.bundle.open import Bundle
-from medseg.bundle.settings import Settings
 from medseg.data.images import read_picture
 from medseg.explain.classes import ClassExplainer
 from medseg.predict.predictor import Predictor
@@ -26,24 +21,6 @@ from medseg.predict.predictor import Settings as How
 from medseg.serve.app import Service, build_app
 
 CLASSES = ["normal", "smooth", "spiculated"]
-
-
-def _composed(folder: Path, dataset: str, loss: str) -> Bundle:
-    arguments = {"depths": [1, 1, 1, 1], "widths": [8, 8, 8, 8], "stem": "small"}
-    settings = Settings(image_size=(32, 32), pretrained=False, model_arguments=arguments)
-    bundle = compose(Choice(dataset, "resnet50", loss), folder, settings, prepared=folder / "prepared")
-    torch.manual_seed(0)
-    network = build_network(read_recipe(bundle), None)
-    with torch.no_grad():
-        network.head.weight *= 100
-        network.head.bias -= network(torch.rand(16, 1, 32, 32)).mean(0)
-    torch.save(network.state_dict(), bundle.root / "models" / "model.pt")
-    return bundle
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return _composed(tmp_path_factory.mktemp("classifier"), "phantom_class", "cross_entropy")
 
 
 @pytest.fixture
@@ -125,8 +102,8 @@ def test_every_slice_has_its_classes_and_a_bad_file_its_reason(client: TestClien
     assert (reply.status_code, list(reply.json())) == (422, ["error"])
 
 
-def test_several_classes_are_cut_at_the_threshold(tmp_path: Path):
-    bundle = _composed(tmp_path / "several", "chest_xray14", "binary_cross_entropy")
+def test_several_classes_are_cut_at_the_threshold(composed: Callable[..., Bundle], tmp_path: Path):
+    bundle = composed(tmp_path / "several", "chest_xray14", "binary_cross_entropy")
     service = Service(bundle, Predictor.of(bundle, How(device="cpu", threshold=0.4)), parent=tmp_path)
     with TestClient(build_app(service), base_url="http://localhost:8000") as client:
         assert client.get("/api/bundle").json()["multilabel"] is True
