@@ -56,13 +56,14 @@ def by_folder(
             if match is None or (names is not None and match["class"] not in names):
                 continue
             own = names[match["class"]] if names else match["class"]
+            case = case_name(name, stems)
             part = match.groupdict().get("part")
             samples.append(
                 Sample(
-                    _case(name, stems),
+                    case,
                     name,
                     (),
-                    _case(name, stems) if group is None else group_of(name),
+                    case if group is None else group_of(name),
                     official_part(part, name) if part else None,
                     None,
                     (own,),
@@ -85,8 +86,13 @@ def _expression(pattern: str) -> str:
     return text.replace(r"\{class\}", "(?P<class>[^/]+?)").replace(r"\{part\}", "(?P<part>[^/]+?)")
 
 
-def _case(name: str, stems: Mapping[str, int]) -> str:
-    """The stem of a file, or its whole path where several files share the stem: ``b/1.png`` is ``b_1``."""
+def case_name(name: str, stems: Mapping[str, int]) -> str:
+    """The stem of a file, or its whole path where several files share the stem: ``b/1.png`` is ``b_1``.
+
+    Args:
+        name: the file, relative to the data folder.
+        stems: how many files have each stem.
+    """
     if stems[stem(name)] == 1:
         return stem(name)
     return name[: len(name) - len(suffix(name))].replace("/", "_")

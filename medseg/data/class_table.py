@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medseg.data.address import stem
-from medseg.data.class_folders import official_part
+from medseg.data.class_folders import case_name, official_part
 from medseg.data.pairing import files_of
 from medseg.data.sample import Sample
 from medseg.data.volumes import expanded
@@ -97,7 +98,8 @@ def from_csv(
 
     def index(folder: Path) -> list[Sample]:
         rows = _rows(folder / table.file, table)
-        found = _by_name(files_of(folder, images))
+        files = files_of(folder, images)
+        found, stems = _by_name(files), Counter(map(stem, files))
         samples = []
         for number, row in enumerate(rows, 2):
             where = f"{table.file}, line {number}"
@@ -109,17 +111,33 @@ def from_csv(
             image = _image_of(name, found, where)
             if partial and image is None:
                 continue
-            image = image or name
-            classes = _classes(row, table, multilabel, none, where)
-            own_group = row[table.group].strip() if table.group else ""
-            if table.group and not own_group:
-                raise MedsegError(f"{where}: column {table.group} is empty; every image needs its group")
-            part = official_part(row[table.part], where) if table.part else None
-            sample = Sample(stem(image), image, (), own_group or stem(image), part, None, classes)
-            samples.append(sample if own_group or not group else replace(sample, group=group(image)))
-        return [piece for sample in samples for piece in expanded(sample, folder)]
+            if image is None:
+                samples.append(Sample(name, "", (name,), name))
+                continue
+            case = case_name(image, stems)
+            samples.append(
+                Sample(
+                    case,
+                    image,
+                    (),
+                    group(image) if group else _group(row, table, where) or case,
+                    official_part(row[table.part], where) if table.part else None,
+                    None,
+                    _classes(row, table, multilabel, none, where),
+                )
+            )
+        return [
+            piece for sample in samples for piece in (expanded(sample, folder) if sample.image else [sample])
+        ]
 
     return index
+
+
+def _group(row: Mapping[str, str], table: Table, where: str) -> str:
+    own = row[table.group].strip() if table.group else ""
+    if table.group and not own:
+        raise MedsegError(f"{where}: column {table.group} is empty; every image needs its group")
+    return own
 
 
 def _rows(file: Path, table: Table) -> list[dict[str, str]]:
@@ -131,6 +149,10 @@ def _rows(file: Path, table: Table) -> list[dict[str, str]]:
             for column in table.columns:
                 if column not in header:
                     raise unknown(f"column of {file}", column, header)
+                if header.count(column) > 1:
+                    raise MedsegError(
+                        f"{file}: {header.count(column)} columns are called {column}; rename them"
+                    )
             return list(reader)
     except FileNotFoundError:
         raise MedsegError(
@@ -151,7 +173,7 @@ def _by_name(files: list[str]) -> dict[str, list[str]]:
 
 
 def _image_of(name: str, found: Mapping[str, list[str]], where: str) -> str | None:
-    """The file that a table names, if there is one."""
+    """The file that a table names, if there is one among the images of the data folder."""
     files = found.get(name.removeprefix("./"), [])
     if len(files) > 1:
         raise MedsegError(f"{where}: {name} may be {files[0]} or {files[1]}; name the image by its path")
@@ -163,11 +185,12 @@ def _classes(
 ) -> tuple[str, ...]:
     if len(table.classes) > 1:
         return tuple(column for column in table.classes if _is_set(row[column], column, where))
-    names = (
-        [name.strip() for name in row[table.classes[0]].split(SEPARATOR)]
-        if multilabel
-        else [row[table.classes[0]].strip()]
-    )
+    names = [name.strip() for name in row[table.classes[0]].split(SEPARATOR)]
+    if len(names) > 1 and not multilabel:
+        raise MedsegError(
+            f"{where}: column {table.classes[0]} names several classes, {row[table.classes[0]]!r}; if images may have"
+            " several, say --multilabel"
+        )
     return tuple(dict.fromkeys(name for name in names if name and name != none))
 
 

@@ -150,7 +150,7 @@ def build_index(
 
 def _listed_classes(listed: list[Sample], spec: DatasetSpec) -> tuple[Label, ...]:
     """The classes of a user's own data set in natural order."""
-    names = sorted({name for sample in listed for name in sample.classes}, key=natural_key)
+    names = sorted({name for sample in listed for name in sample.classes if sample.image}, key=natural_key)
     if len(names) < (1 if spec.multilabel else 2):
         raise MedsegError(
             f"{spec.title}: the classes found are {', '.join(names) or 'none'}; at least two are needed to tell apart"
@@ -185,11 +185,9 @@ def _open_or_fault(
     sample: Sample, root: Path, channels: int, spec: DatasetSpec, rules: Rules
 ) -> tuple[list[Opened], list[Fault]]:
     if not sample.image:
-        return [], [
-            Fault(
-                sample.case, sample.masks[0], "the mask has no image", "restore the image or remove the mask"
-            )
-        ]
+        what = "mask" if spec.task == "segmentation" else "row of the table"
+        reason, cure = f"the {what} has no image", f"restore the image or remove the {what}"
+        return [], [Fault(sample.case, sample.masks[0], reason, cure)]
     if not sample.masks and spec.task == "segmentation":
         return [], [
             Fault(sample.case, sample.image, "the image has no mask", "restore the mask or remove the image")

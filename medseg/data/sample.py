@@ -27,7 +27,7 @@ class Sample:
 
     Args:
         case: unique name of the image.
-        image: its file; empty for a mask that has no image, which the index reports.
+        image: its file; empty for a mask, or a row of a table, that has no image, which the index reports.
         masks: its mask files, united when there are several; empty when none was found, and for classification.
         group: patient, video or slide: samples of one group never lie on both sides of a split.
         part: official ``training``, ``validation`` or ``testing``; ``None`` where the set has no parts.

@@ -73,7 +73,7 @@ def chosen(found: np.ndarray, truth: np.ndarray, multilabel: bool) -> dict[str, 
 
 
 def _said(found: np.ndarray, truth: np.ndarray, classes: Sequence[str], multilabel: bool) -> str:
-    true = " | ".join(classes[k] for k in np.flatnonzero(truth)) or "none"
-    answer = np.flatnonzero(found >= 0.5) if multilabel else [int(found.argmax())]
+    true = " | ".join(classes[k] for k in np.flatnonzero(truth).tolist()) or "none"
+    answer = np.flatnonzero(found >= 0.5).tolist() if multilabel else [int(found.argmax())]
     told = " | ".join(f"{classes[k]} {found[k]:.2f}" for k in answer) or f"none (at most {found.max():.2f})"
     return f"is {true}\nsaid {told}"

@@ -253,4 +253,4 @@ def class_names(chosen: np.ndarray, classes: Sequence[str]) -> list[str]:
     >>> class_names(np.array([[1, 0], [1, 1], [0, 0]]), ["effusion", "mass"])
     ['effusion', 'effusion|mass', '']
     """
-    return [SEPARATOR.join(classes[k] for k in np.flatnonzero(row)) for row in chosen]
+    return [SEPARATOR.join(classes[k] for k in np.flatnonzero(row).tolist()) for row in chosen]

@@ -177,26 +177,42 @@ def test_columns_of_zero_and_one(table):
             "line 2: column patient is empty; every image needs its group",
         ),
         ("file,finding,patient,set\ns0,x,p,later\n", "line 2: 'later' is no part of a split"),
-        ("file,finding,patient,set\ns9,x,p,\ns0,y,p,\n", "s9: no such file"),
+        (
+            "file,finding,patient,set\ns9,x,p,\ns0,y,p,\ns1,z,p,\n",
+            "s9: the row of the table has no image .s9.; restore",
+        ),
+        (
+            "file,finding,patient,set\n../up,x,p,\ns0,y,p,\ns1,z,p,\n",
+            "../up: the row of the table has no image",
+        ),
+        ("file,finding,patient,set,file\n", "2 columns are called file"),
         ("file,finding,patient,set\ns0,x,p,\ns0,y,p,\n", "2 images share this name"),
-        ("file,finding,patient,set\ns0,x|y,p,\ns1,y,p,\n", None),
+        (
+            "file,finding,patient,set\ns0,x|y,p,\ns1,y,p,\n",
+            "line 2: column finding names several classes, 'x.y'; if",
+        ),
+        ("file,finding,patient,set\ns0,x,p,\ns1,x,p,\n", "the classes found are x; at least two"),
     ],
 )
-def test_tables_with_mistakes(table, text, message):
+def test_tables_with_mistakes(table, text, message, save):
+    save(table.parent / "up.png", noise(7))  # beside the data folder, where nothing is read
     (table / "labels.csv").write_text(text)
-    if message is None:  # without multilabel a bar is a part of the name
-        names = [label.name for label in build_index("scans", table, table=COLUMNS).labels]
-        assert names == ["x|y", "y"]
-        return
     with pytest.raises(MedsegError, match=message):
         build_index("scans", table, table=COLUMNS)
 
 
 def test_a_name_that_two_files_share_must_be_a_path(table, save):
+    usual = build_index("scans", table, table=COLUMNS, multilabel=True)
     save(table / "more" / "s0.png", noise(9))
     with pytest.raises(MedsegError, match=r"line 2: s0.png may be images/s0.png or more/s0.png"):
         from_csv(COLUMNS, multilabel=True)(table)
-    assert len(from_csv(COLUMNS, "images/*", multilabel=True)(table)) == 4
+    narrow = build_index("scans", table, table=COLUMNS, multilabel=True, images="images/*")
+    assert narrow.samples == usual.samples
+    assert refreshed(narrow, None) is narrow
+    text = (table / "labels.csv").read_text().replace("s0.png", "more/s0", 1)
+    (table / "labels.csv").write_text(text)
+    both = build_index("scans", table, table=COLUMNS, multilabel=True)
+    assert [s.case for s in both.samples] == ["more_s0", "s1", "s2", "s3"]
 
 
 def test_the_table_is_named_from_the_data_folder(table, tmp_path):

@@ -25,7 +25,7 @@ def bhi() -> DatasetSpec:
         channels=3,
         labels=(Label(CLASSES[0]), Label(CLASSES[1], ("82711006", "SCT", "Infiltrating duct carcinoma"))),
         index=index,
-        layout=(),
+        layout=("IDC_regular_ps50_idx5",),
         homepage="https://www.kaggle.com/datasets/paultimothymooney/breast-histopathology-images",
         licence="research, with citation",
         citation="Cruz-Roa et al., Automatic detection of invasive ductal carcinoma in whole slide images with "
