@@ -154,7 +154,9 @@ def compare(
         check_format(plot_file)
     theirs = read_published(published, columns, tables, list(better), percent)
     theirs = _of_metrics(theirs, metrics)
-    ours = keep(read_tables(results, studies, [], {}, better, bare=False), where)
+    # of ours only what is published is read, where all of it is there
+    wanted = [aliases.get(("metric", name), name) for name in theirs["metric"].unique()]
+    ours = keep(read_tables(results, studies, wanted, {}, better, bare=False), where)
     found = set_against(ours, theirs, Aliases(aliases), better=better, level=level, draws=draws, seed=seed)
     if csv_file:
         from medseg.results import write_csv
@@ -270,10 +272,11 @@ def premium(
     """
     from medseg.ranking.premium import KINDS
     from medseg.ranking.premium import premium as find
-    from medseg.ranking.table import usual_metric
+    from medseg.ranking.table import USUAL, usual_metric
     from medseg.ranking.table import where as keep
 
-    table = keep(read_tables(results, studies, [], {}, better, bare=False), where)
+    read = [] if metrics == ["all"] else metrics or [USUAL[0]]
+    table = keep(read_tables(results, studies, read, {}, better, bare=False), where)
     wanted = [] if metrics == ["all"] else metrics or [usual_metric(table)]
     of = list(KINDS) if kinds == "both" else [kinds]
     found = find(table, of, wanted, better=better, level=level)

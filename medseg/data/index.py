@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
@@ -18,6 +18,7 @@ from medseg.data.address import split_address
 from medseg.data.catalogue import find_spec
 from medseg.data.class_table import Table
 from medseg.data.documents import digest
+from medseg.data.duplicates import find_duplicates, united
 from medseg.data.images import FileFault, read_picture
 from medseg.data.index_file import Fault, Index, IndexedSample, Rules
 from medseg.data.reading import check_classes, read_pair, read_sample
@@ -33,7 +34,6 @@ __all__ = [
     "find_spec",
     "read_sample",
     "stamps",
-    "united",
 ]
 
 #: called with the number of samples done and their total
@@ -283,31 +283,3 @@ def _twins(listed: list[Sample]) -> list[Fault]:
         for case, names in by_case.items()
         if len(names) > 1
     ]
-
-
-def find_duplicates(samples: Iterable[IndexedSample]) -> tuple[tuple[str, ...], ...]:
-    """Sets of cases whose decoded images are exactly equal."""
-    cases: dict[str, list[str]] = defaultdict(list)
-    for sample in samples:
-        cases[sample.pixels].append(sample.case)
-    return tuple(tuple(names) for names in cases.values() if len(names) > 1)
-
-
-def united(group_of: Mapping[str, str], duplicates: Iterable[Iterable[str]]) -> dict[str, str]:
-    """The group of each case when the groups of duplicates are one, under the first one's name in natural order.
-
-    Args:
-        group_of: case -> group.
-        duplicates: sets of cases that show the same picture.
-    """
-    top = {group: group for group in group_of.values()}
-
-    def first(group: str) -> str:
-        while top[group] != group:
-            group = top[group]
-        return group
-
-    for cases in duplicates:
-        groups = sorted({first(group_of[case]) for case in cases}, key=natural_key)
-        top.update(dict.fromkeys(groups, groups[0]))
-    return {case: first(group) for case, group in group_of.items()}

@@ -8,7 +8,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from medseg.data.datasets import DATASETS
-from medseg.data.index import Progress, build_index, content, find_spec, stamps, united
+from medseg.data.duplicates import united
+from medseg.data.index import Progress, build_index, content, find_spec, stamps
 from medseg.data.index_file import Index, IndexedSample, index_path, read_index, write_index
 from medseg.data.spec import Sample
 from medseg.data.splits import make_splits, parse_split_name

@@ -75,8 +75,12 @@ def captioned(shown: np.ndarray, words: str, side: int = SIDE) -> np.ndarray:
     band = max(14, size[0] // 16)
     whole = Image.new("RGB", (size[0], size[1] + band))
     whole.paste(picture)
+    draw = ImageDraw.Draw(whole)
     font: Any = ImageFont.load_default(band * 0.7)
-    ImageDraw.Draw(whole).text((size[0] / 2, size[1] + band / 2), words, "white", font, "mm")
+    wide = draw.textlength(words, font)
+    if wide > size[0] * 0.96:
+        font = ImageFont.load_default(max(6.0, band * 0.7 * size[0] * 0.96 / wide))
+    draw.text((size[0] / 2, size[1] + band / 2), words, "white", font, "mm")
     return np.asarray(whole)
 
 

@@ -196,12 +196,12 @@ class _Cells:
             yield {**known, "published": value["value"], "place": -1, "status": NOT_RUN}
 
     def _meets(self, cell: Mapping[str, str], wanted: Mapping[str, tuple[str, ...]]) -> bool:
-        return all(
-            cell.get(OWN.get(column, column)) in levels or (column == "augment" and cell["augment"] in levels)
-            if OWN.get(column, column) in cell
-            else True
-            for column, levels in wanted.items()
-        )
+        """Whether a cell has the wanted level of every column that our table has."""
+        for column, levels in wanted.items():
+            said = {cell.get(OWN.get(column, column)), cell.get(column)} - {None}
+            if said and not said & set(levels):
+                return False
+        return True
 
     def _row(self, place: int) -> dict[str, Any]:
         cell = self.cells[place]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.ranking.bootstrap import take_apart, variances
+from medseg.ranking.bootstrap import Part, take_apart, variances
 from medseg.ranking.cells import Array
 from medseg.ranking.table import of_sets
 from medseg.results import BOUNDS
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: the level of the intervals in a run's ``metrics.csv``
 OWN_LEVEL = 0.95
+#: how the splits begin that have one test part for all repeats
+ONE_TEST_PART = ("official", "external")
 ONE_REPEAT = (
     "Of one repeat the interval is of test cases alone: what another training would change is not known."
 )
@@ -62,11 +64,13 @@ def quantile(df: float, level: float) -> float:
 
 
 def estimate(rows: pd.DataFrame, settings: Sequence[str] = ()) -> Estimate:
-    """The mean of one metric, as the verdicts of a ranking compute it, on these data sets.
+    """The mean of one metric, as a ranking computes it, with what chance there is about it on these data sets.
 
-    Repeats and groups of cases are what chance draws (see :mod:`medseg.ranking.bootstrap`). A metric of whole test
-    parts has no cases: its variance is that of the repeats, but never less than what the runs' own intervals leave to
-    their mean; with one repeat it is that of the run's own interval.
+    Groups of cases and repeats are what chance draws; their variances are those of :mod:`medseg.ranking.bootstrap`. A
+    metric of whole test parts has no cases: what these say is then read off the runs' own intervals.
+
+    The degrees of freedom are Satterthwaite's (1946, doi:10.2307/3002019) of two parts: the cases, and what repeats
+    vary beyond them. A ranking's verdicts are more careful with few repeats, whose agreement may be chance.
 
     Args:
         rows: of one metric of a normalised table, perhaps of several data sets.
@@ -78,18 +82,43 @@ def estimate(rows: pd.DataFrame, settings: Sequence[str] = ()) -> Estimate:
     counts = (*_counts(rows, dataset, group), _most(_joined([dataset, setting], len(rows)), repeat))
     if not len(rows) or not np.isfinite(values).all():
         return Estimate(math.nan, math.nan, math.nan, False, *counts)
-    mine = [np.flatnonzero(dataset == code) for code in np.unique(dataset)]
-    parts = [take_apart(0, values[i, None], setting[i], repeat[i], group[i]) for i in mine]
-    spread = variances(parts, between=False)
-    variance, df = float(spread.total[0]), float(spread.df[0])
-    own = _own(rows)
-    means = [float(own[i].mean()) / len(part.repeats) for i, part in zip(mine, parts, strict=True)]
-    least = sum(means) / len(parts) ** 2
-    if least == least and not variance >= least:
-        variance, df = least, math.inf
-    mean = float(np.mean([part.mean[0] for part in parts]))
+    own, fixed = _own(rows), _tested_alike(rows)
+    means, variance, uncertain = [], 0.0, 0.0
+    for code in np.unique(dataset):
+        mine = np.flatnonzero(dataset == code)
+        part = take_apart(0, values[mine, None], setting[mine], repeat[mine], group[mine])
+        one, df = _variance(part, float(own[mine].mean()), bool(fixed[mine].all()))
+        means.append(float(part.mean[0]))
+        variance += one
+        uncertain += one**2 / df
+    df = variance**2 / uncertain if uncertain > 0 else math.inf
     bounded = bool(values.min() >= 0 and values.max() <= 1)
-    return Estimate(mean, variance, df, bounded, *counts)
+    return Estimate(float(np.mean(means)), variance / len(means) ** 2, df, bounded, *counts)
+
+
+def _variance(part: Part, own: float, fixed: bool) -> tuple[float, float]:
+    """The variance of a data set's mean and its degrees of freedom; NaN where nothing varies.
+
+    Args:
+        part: the data set's values.
+        own: the variance of a run's value by its own interval, NaN where it has none.
+        fixed: whether all repeats were tested on the same cases.
+    """
+    count, groups = len(part.repeats), len(part.group_codes)
+    found = variances([part], between=False)
+    repeats, shared, cases, freedom = (
+        *(float(level[0]) for level in (found.repeats, found.shared, found.cases)),
+        max(groups - 1.0, 1.0),
+    )
+    if own == own:
+        cases = own if fixed else own / count
+        shared, freedom = 0.0 if fixed else cases, math.inf
+    elif not found.known:
+        return math.nan, math.nan
+    beyond = max(0.0, repeats - shared) if count > 1 else 0.0
+    total = cases + beyond
+    uncertain = beyond**2 / max(count - 1, 1) + cases**2 / freedom
+    return total, total**2 / uncertain if uncertain > 0 else math.inf
 
 
 def codes(rows: pd.DataFrame, column: str) -> Array:
@@ -129,6 +158,13 @@ def _own(rows: pd.DataFrame) -> Array:
         return np.full(len(rows), np.nan)
     width = (rows["high"] - rows["low"]).to_numpy(float)
     return np.square(width / (2 * quantile(math.inf, OWN_LEVEL)))
+
+
+def _tested_alike(rows: pd.DataFrame) -> Array:
+    """Whether a row's split has one test part for all its repeats."""
+    if "split" not in rows.columns:
+        return np.zeros(len(rows), bool)
+    return rows["split"].str.startswith(ONE_TEST_PART).to_numpy(bool)
 
 
 def _counts(rows: pd.DataFrame, dataset: Array, group: Array) -> tuple[int, int]:

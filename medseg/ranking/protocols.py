@@ -35,12 +35,16 @@ def base_split(split: str) -> str:
 
 
 def with_protocols(table: pd.DataFrame) -> pd.DataFrame:
-    """A normalised table with the columns ``base_augment``, ``protocol`` and ``base_split``."""
-    augment = table["augment"].where(table["augment"] != "", "vanilla") if "augment" in table.columns else ""
+    """A normalised table with the columns ``base_augment``, ``protocol`` and ``base_split``.
+
+    Where a table says nothing of augmentation, nothing is augmented.
+    """
+    known = "augment" in table.columns
+    augment = table["augment"].where(table["augment"] != "", "vanilla") if known else "vanilla"
     split = table["split"] if "split" in table.columns else ""
     table = table.assign(**{BASE: augment, PROTOCOL: augment, SPLIT: split})
     names = {name: parse_augment(name)[0] for name in table[BASE].unique()}
-    said = {name: protocol_name(name) if name else "" for name in table[PROTOCOL].unique()}
+    said = {name: protocol_name(name) for name in table[PROTOCOL].unique()}
     splits = {name: base_split(name) for name in table[SPLIT].unique()}
     return table.assign(
         **{BASE: table[BASE].map(names), PROTOCOL: table[PROTOCOL].map(said), SPLIT: table[SPLIT].map(splits)}

@@ -33,7 +33,7 @@ from medseg.report.methods import methods
 from medseg.report.page import render
 from medseg.report.runs import Run, costs, curves, runs_of, without_paths
 from medseg.report.source import Source
-from medseg.report.task import BESIDE, CLASSIFICATION, task_of
+from medseg.report.task import BESIDE, CLASSIFICATION, of_task, task_of
 from medseg.results import atomic_write, write_csv
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def write_report(
         raise MedsegError(f"cases is {options.cases}; give 0 or more")
     runs = runs_of(source.table, source.bundles) if source.bundles else []
     task = task_of(source.table, runs)
+    source = replace(source, table=of_task(source.table, task))
     options = replace(options, metric=options.metric or usual_metric(source.table))
     say("ranking and judging")
     judged = _Judge(source.table, options)

@@ -33,7 +33,8 @@ def task_of(table: pd.DataFrame, runs: Sequence[Run] = ()) -> str:
     from medseg.metrics.classification import CLASS_METRICS
 
     rooms = ((SEGMENTATION, METRICS), (CLASSIFICATION, CLASS_METRICS))
-    present = set(table["metric"])
+    # of a folder with both, the runs of one task have empty columns for the other's metrics
+    present = set(table.loc[table["value"].notna(), "metric"])
     # specificity is a metric of both
     told = {task for task, room in rooms for name in present if name in room and not _shared(name)}
     told |= {task for run in runs if (task := _declared(run))}
@@ -43,6 +44,20 @@ def task_of(table: pd.DataFrame, runs: Sequence[Run] = ()) -> str:
             "report one task at a time (--where dataset=NAME,...)"
         )
     return told.pop() if told else SEGMENTATION
+
+
+def of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
+    """A table without the empty values of metrics that are none of the task's: they are no holes."""
+    from medseg.metrics import METRICS
+    from medseg.metrics.classification import CLASS_METRICS
+
+    own, other = (METRICS, CLASS_METRICS) if task == SEGMENTATION else (CLASS_METRICS, METRICS)
+    foreign = {name for name in table["metric"].unique() if name in other and name not in own}
+    empty = table["value"].isna() & table["metric"].isin(foreign)
+    if task == CLASSIFICATION and "case" in table.columns:
+        # specificity, which both have, is none of single images
+        empty |= table["value"].isna() & (table["metric"] == "specificity") & (table["case"] != "")
+    return table[~empty].reset_index(drop=True) if empty.any() else table
 
 
 def _shared(name: str) -> bool:

@@ -88,7 +88,7 @@ def images_of(dataset: str, split: str, repeat: int, prepared: Path) -> Images |
     own = index_path(dataset, prepared)
     if own.is_file():
         number, basis = len(read_index(own).samples), "index"
-    elif dataset in DATASETS:
+    elif dataset in DATASETS and DATASETS.build(dataset).expected:
         number, basis = DATASETS.build(dataset).expected, "published"
     else:
         return None

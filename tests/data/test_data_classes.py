@@ -12,7 +12,8 @@ import pytest
 
 from medseg.data.class_folders import by_folder
 from medseg.data.class_table import Table, from_csv
-from medseg.data.index import FaultyFiles, build_index, united
+from medseg.data.duplicates import united
+from medseg.data.index import FaultyFiles, build_index
 from medseg.data.index_file import Index, read_index, write_index
 from medseg.data.reading import read_sample
 from medseg.data.splits import make_splits

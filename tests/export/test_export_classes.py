@@ -144,6 +144,30 @@ def test_a_hub_folder_is_of_image_classification(classifier: Bundle, images: lis
     assert "logits `(N, 3)`; softmax |" in card.text
 
 
+def test_an_app_for_monai_label_answers_without_medseg(
+    classifier: Bundle, several: Bundle, images: list[Path], tmp_path: Path
+):
+    """The check runs it in a Python that refuses medseg, timm and OpenCV, on whole files of other sizes."""
+    check = export("monailabel", classifier, tmp_path / "app", images)
+    assert (check.inputs, check.source) == (3, "real images")
+    assert check.difference.probabilities < 1e-6 and check.difference.unit == "images' classes"
+    assert check.notes == ("not trained there: viewers save no classes",)
+    [served] = (tmp_path / "app" / "model").iterdir()
+    assert served.name == "phantom_class__resnet50__cross_entropy__classification"
+    assert not (served / "configs" / "train.yaml").exists()
+    metadata = json.loads((served / "configs" / "metadata.json").read_text())
+    pred = metadata["network_data_format"]["outputs"]["pred"]
+    assert pred["channel_def"] == {"0": "normal", "1": "smooth", "2": "spiculated"}
+    assert metadata["medseg"]["multilabel"] is False
+    copied = {path.relative_to(next(served.glob("medseg_*"))).as_posix() for path in served.rglob("*.py")}
+    assert "metrics/classification/__init__.py" in copied
+    assert not [name for name in copied if name.startswith(("models/", "losses/", "bundle/", "predict/"))]
+    readme = (tmp_path / "app" / "README.md").read_text()
+    assert "Classes: normal, smooth, spiculated." in readme and "$" not in readme
+    check = export("monailabel", several, tmp_path / "several")  # on noise
+    assert check.passed and check.inputs == 1
+
+
 def packed(bundle: Bundle, path: Path, change: Callable[[dict[str, bytes]], object]) -> Path:
     """A zip whose manifest is right for what a stranger made of the files."""
     files = files_of(bundle)

@@ -458,6 +458,12 @@ def test_several_runs_are_averaged_and_drawn_together() -> None:
     assert (both.eval("high - low") < once.eval("high - low")).sum() >= 8
 
 
+@pytest.mark.parametrize(("level", "draws"), [(95, 100), (0, 100), (0.95, 0)])
+def test_an_interval_needs_a_level_and_draws(level: float, draws: int) -> None:
+    with pytest.raises(MedsegError, match=f"got {level} and {draws}"):
+        intervals(two(SCORES), two(TRUTH), range(6), level=level, draws=draws)
+
+
 def test_groups_must_be_as_many_as_images() -> None:
     with pytest.raises(MedsegError, match="6 images, but groups of 2"):
         intervals(two(SCORES), two(TRUTH), ["a", "b"])

@@ -272,6 +272,9 @@ def test_captions_are_drawn_below_the_picture():
     assert drawn.shape[1] == 224 and drawn.shape[0] > 280  # enlarged in proportion, and a band
     assert (drawn[:280] == 128).all()
     assert drawn[280:].max() > 200 and drawn[280:].min() == 0
+    long = captioned(shown, " | ".join(["pleural thickening"] * 4))
+    assert long[280:, :3].max() == 0 == long[280:, -3:].max()  # whole names, in smaller letters
+    assert long[280:].max() > 100
     large = np.zeros((1000, 2000, 3), np.uint8)
     assert captioned(large, "x", 320).shape == (160 + 20, 320, 3)
 

@@ -213,6 +213,24 @@ def test_nothing_to_compare(theirs: pd.DataFrame, words: str) -> None:
         compare(normalise(run(0.8)), theirs)
 
 
+def test_a_table_that_says_little_is_compared_by_what_it_says() -> None:
+    """Without augmentation nothing is augmented; without a loss any published one is met."""
+    ours = pd.DataFrame(
+        {"dataset": "bhi", "model": ["vgg19", "resnet50"], "metric": "accuracy", "value": [0.8, 0.9]}
+    )
+    theirs = published(
+        ("8", "vgg19", "vanilla", 0.79), ("8", "vgg19", "filter", 0.9), ("8", "resnet50", "vanilla", 1.0)
+    )
+    found = compare(normalise(ours), theirs)
+    assert [row[1:3] for row in told(found) if row[-1] == COMPARED] == [
+        ("vgg19", "vanilla"),
+        ("resnet50", "vanilla"),
+    ]
+    assert [row[1:3] for row in told(found) if row[-1] == NOT_RUN] == [("vgg19", "filter")]
+    assert "No interval: one value each cannot be told from chance." in found.notes
+    assert found.rows["low"].isna().all()
+
+
 def test_the_order_of_rows_does_not_matter() -> None:
     ours = pd.concat([run(0.7 + 0.05 * i, model=m) for i, m in enumerate("xyz")], ignore_index=True)
     theirs = published(*(("8", m, "vanilla", 0.7 + 0.02 * i) for i, m in enumerate("xyz")))

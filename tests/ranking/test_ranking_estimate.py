@@ -92,12 +92,34 @@ def test_a_metric_of_the_whole_set_takes_the_runs_own_interval_of_one_repeat() -
     assert all(math.isnan(bound) for bound in estimate(sets([0.9], None)).interval(0.95))
 
 
-def test_and_of_several_their_spread_but_never_less_than_their_own_intervals_leave() -> None:
+def test_of_several_the_spread_and_of_few_that_agree_their_own_intervals() -> None:
     values = [0.70, 0.72, 0.77]
-    assert estimate(sets(values, 0.001)).interval(0.95) == pytest.approx(t_interval(np.array(values)))
+    expected = t_interval(np.array(values))
+    assert estimate(sets(values, 1e-6)).interval(0.95) == pytest.approx(expected)
     # three repeats that happen to agree: the width of one over the root of three
-    alike = estimate(sets([0.85, 0.85, 0.85], 0.06))
-    assert alike.interval(0.95) == pytest.approx((0.85 - 0.06 / math.sqrt(3), 0.85 + 0.06 / math.sqrt(3)))
+    alike = estimate(sets([0.85, 0.85, 0.85], 0.06)).interval(0.95)
+    assert alike == pytest.approx((0.85 - 0.06 / math.sqrt(3), 0.85 + 0.06 / math.sqrt(3)))
+    # one test part for all: repeats make nothing of it surer
+    official = sets([0.85, 0.85, 0.85], 0.06).assign(split="official")
+    assert estimate(official).interval(0.95) == pytest.approx((0.79, 0.91))
+
+
+def test_repeats_add_what_they_vary_beyond_their_cases() -> None:
+    """Two repeats on cases of their own, by hand: 0.5 and 0.7, each from four cases 0.1 above and below."""
+    frames = [
+        cases(mean + np.array([0.1, 0.1, -0.1, -0.1]), [f"{repeat}{i}" for i in range(4)], repeat)
+        for repeat, mean in enumerate((0.5, 0.7))
+    ]
+    found = estimate(normalise(pd.concat(frames)))
+    of_run = 0.04 / 3 / 4  # the sample variance of four cases over their number
+    of_cases, of_repeats = of_run / 2, 0.02 / 2
+    assert found.variance == pytest.approx(of_repeats)
+    beyond = of_repeats - of_cases
+    assert found.df == pytest.approx(of_repeats**2 / (beyond**2 + of_cases**2 / 7))
+    # the same means twice: cases alone
+    frames[1]["value"] -= 0.2
+    found = estimate(normalise(pd.concat(frames)))
+    assert (found.variance, found.df) == pytest.approx((of_cases, 7))
 
 
 def test_settings_are_averaged_with_their_common_cases() -> None:

@@ -29,7 +29,7 @@ from medseg.report.figures.confusion import shares
 from medseg.report.report import Options, write_report
 from medseg.report.runs import curves, monitored, runs_of
 from medseg.report.source import Source, from_bundles
-from medseg.report.task import task_of
+from medseg.report.task import of_task, task_of
 from medseg.results import finished
 
 CLASSES = ("benign", "malignant", "normal")
@@ -144,6 +144,28 @@ def test_two_tasks_are_refused_in_one_line(class_place, tmp_path):
     rows = normalise(pd.DataFrame({"loss": ["a"], "metric": ["dice"], "value": [0.5]}))
     with pytest.raises(MedsegError, match="one task at a time"):
         task_of(rows, runs_of(read_runs(finished(class_place / "bundles")), class_place / "bundles"))
+
+
+def test_one_task_can_be_picked_from_a_folder_of_both():
+    wide = pd.DataFrame(
+        {
+            "dataset": ["seg", "cls", "cls"],
+            "loss": ["a", "b", "c"],
+            "case": "x",
+            "dice": [0.5, np.nan, np.nan],
+            "specificity": [0.9, np.nan, np.nan],
+            "accuracy": [np.nan, 1.0, np.nan],
+        }
+    )
+    table = normalise(wide)
+    with pytest.raises(MedsegError, match="one task at a time"):
+        task_of(table)
+    seg, cls = (table[table["dataset"] == name] for name in ("seg", "cls"))
+    assert (task_of(seg), task_of(cls)) == ("segmentation", "classification")
+    assert set(of_task(seg, "segmentation")["metric"]) == {"dice", "specificity"}
+    kept = of_task(cls, "classification")
+    # a hole of the task's own metric stays, to be named
+    assert kept["metric"].tolist() == ["accuracy", "accuracy"] and kept["value"].isna().sum() == 1
 
 
 # numbers
@@ -285,6 +307,13 @@ def test_confusion_matrices_are_drawn_with_shares_and_numbers():
     )
     with pytest.raises(MedsegError, match="no confusion matrix"):
         draw_confusion({}, ("no", "yes"), "bhi")
+
+
+def test_names_are_no_formulas():
+    drawing = draw_confusion({"$x^{$": np.eye(2, dtype=int)}, ("a$b$", "$\\frac{$"), "bhi")
+    drawing.figure.draw_without_rendering()
+    axes = drawing.figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a$b$", "$\\frac{$"]
 
 
 @pytest.mark.parametrize("classes", [2, 7, 14])

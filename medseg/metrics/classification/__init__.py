@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.errors import unknown
+from medseg.errors import MedsegError, unknown
 from medseg.metrics.classification._arrays import answers, checked
 from medseg.metrics.classification._bootstrap import averaged, bounds
 from medseg.registry import Entry, Registry
@@ -162,7 +162,7 @@ def intervals(
         probabilities and truth ``(N, K)``, groups ``(N,)``.
 
     Raises:
-        MedsegError: a metric is unknown, or the arrays are not of that kind.
+        MedsegError: a metric is unknown, the arrays are not of that kind, or level or draws make no interval.
     """
     return intervals_of_runs([(probabilities, truth, groups)], multilabel, names, level, draws, seed)
 
@@ -188,6 +188,10 @@ def intervals_of_runs(
     """
     import pandas as pd
 
+    if not 0 < level < 1 or draws < 1:
+        raise MedsegError(
+            f"an interval has a level between 0 and 1 and at least 1 draw; got {level} and {draws}"
+        )
     entries = _entries(names)
     parts = [(*checked(p, t, multilabel, list(groups)), groups) for p, t, groups in _listed(runs)]
     values = averaged(entries, [(p, t, None) for p, t, _ in parts], multilabel)

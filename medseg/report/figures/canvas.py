@@ -47,6 +47,8 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "medseg",
     "text.color": INK,
+    # a name may hold dollar signs
+    "text.parse_math": False,
     "xtick.color": INK,
     "xtick.labelsize": 8.5,
     "ytick.color": INK,

@@ -260,7 +260,10 @@ function table(measures) {
 /* A row for each class, with its probability as a bar. */
 function showClasses(one) {
   at("verdict").textContent = verdict(one);
-  at("columns").replaceChildren(...["Class", "Probability", ""].map((text) => element(text ? "th" : "td", text)));
+  const heads = ["Class", "Probability"].map((text) => element("th", text));
+  heads.forEach((head) => (head.scope = "col"));
+  heads[1].className = "number";
+  at("columns").replaceChildren(...heads, element("td"));
   at("measures").replaceChildren(
     ...result.labels.map((label, index) => {
       const line = element("tr");
