@@ -27,10 +27,11 @@ from medseg.data.datasets import DATASETS
 from medseg.errors import MedsegError
 from medseg.losses import LOSSES
 from medseg.metrics import METRICS
+from medseg.metrics.classification import CLASS_METRICS
 from medseg.models import MODELS
 from medseg.registry import Entry, Registry
 
-ROOMS = (LOSSES, METRICS, MODELS, AUGMENTATIONS, DATASETS)
+ROOMS = (LOSSES, METRICS, CLASS_METRICS, MODELS, AUGMENTATIONS, DATASETS)
 COMPONENTS = [pytest.param(room, name, id=f"{room.kind}-{name}") for room in ROOMS for name in room.names()]
 LOSS_NAMES = LOSSES.names("segmentation")
 MODEL_NAMES = MODELS.names("segmentation")

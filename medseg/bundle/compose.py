@@ -133,6 +133,10 @@ def check_model(choice: Choice, settings: Settings, facts: dict[str, Any]) -> No
     check_pretrained(choice.model, pretrained(choice, settings), settings.pretrained_data)
     if settings.batch_size == 1 and not MODELS[choice.model].facts.get("batch_of_one", True):
         raise MedsegError(f"{choice.model} cannot train on batches of one image; set batch_size to 2 or more")
+    least = getattr(network, "least_side", 1)
+    if min(settings.image_size) < least:
+        size = " x ".join(map(str, settings.image_size))
+        raise MedsegError(f"{choice.model} needs sides of {least} pixels and more; image_size is {size}")
     divisor = getattr(network, "divisor", 1)
     if any(side < divisor or side % divisor for side in settings.image_size):
         height, width = (f"{side}" for side in settings.image_size)

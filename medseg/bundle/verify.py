@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import pydoc
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from medseg.augmentations import AUGMENTATIONS, build_augments
 from medseg.augmentations.protocol import batch_members, leaks, parse_augment, protocol_of, with_protocol
+from medseg.bundle.describe import activation
 from medseg.bundle.metadata import Fault, metadata_faults
 from medseg.bundle.open import CONFIGS, Bundle
 from medseg.bundle.settings import CLASS_KNOBS, SHARED_KNOBS
@@ -174,6 +175,11 @@ def _argument_faults(file: str, content: dict[str, Any], before: list[Fault]) ->
             check_pretrained(content["model_name"], content["pretrained"], content.get("pretrained_data", ""))
         except MedsegError as error:
             yield Fault(file, "pretrained", str(error))
+    if "loss_name" not in named and "loss_name" in content:
+        try:
+            check_activation(content["loss_name"], content)
+        except MedsegError as error:
+            yield Fault(file, "activation", str(error))
     if "augment_name" not in named and "augment_name" in content:
         names, protocol = parse_augment(str(content["augment_name"]))
         try:
@@ -181,6 +187,31 @@ def _argument_faults(file: str, content: dict[str, Any], before: list[Fault]) ->
                 with_protocol(names, protocol)
         except MedsegError as error:
             yield Fault(file, "augment_name", str(error))
+
+
+def check_activation(loss: str, train: Mapping[str, Any]) -> None:
+    """Raise if a classifier would train with a loss that reads its logits otherwise than its predictions do.
+
+    Args:
+        loss: name of the loss.
+        train: the bundle's training config; one of segmentation has no such choice.
+
+    Raises:
+        MedsegError: the loss is unknown, for the other task, or for other probabilities.
+    """
+    if train.get("task") != "classification":
+        return
+    entry, now = LOSSES[loss], train.get("activation")
+    if entry.task != "classification":
+        raise MedsegError(f"loss {loss!r} is for {entry.task}, the bundle for classification")
+    multilabel = bool(train.get("multilabel"))
+    if multilabel and not entry.facts["multilabel"]:
+        raise MedsegError(f"loss {loss!r} is for images of one class each, the bundle for several labels at once")
+    if activation(loss, multilabel) != now:
+        raise MedsegError(
+            f"loss {loss!r} trains logits for the activation {activation(loss, multilabel)!r}, the bundle's is {now!r};"
+            " compose another bundle for it (medseg bundle create)"
+        )
 
 
 def _told_otherwise(bundle: Bundle, train: dict[str, Any], before: list[Fault]) -> Iterator[Fault]:
@@ -194,6 +225,7 @@ def _told_otherwise(bundle: Bundle, train: dict[str, Any], before: list[Fault]) 
     augment = str(train.get("augment_name", "vanilla"))
     done = {key: train.get(f"{key}_name") for key in ("dataset", "model", "loss")}
     done |= {"augment": augment, "protocol": protocol_of(augment), "leaking": leaks(augment)}
+    done |= {key: train[key] for key in ("task", "multilabel") if key in train}
     done |= {"preprocess": "-".join(map(str, steps))} if isinstance(steps, list) else {}
     for key, value in done.items():
         if key in told and told[key] != value:

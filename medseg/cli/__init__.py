@@ -16,7 +16,7 @@ COMMANDS = {
     "data": ("medseg.cli.data", "data", "List, index, split and preview data sets."),
     "dicom": ("medseg.cli.dicom", "dicom", "List, convert and de-identify DICOM files."),
     "bundle": ("medseg.cli.bundle", "bundle", "Create, train, export, import and inspect MONAI bundles."),
-    "study": ("medseg.cli.study", "study", "Run, plan and watch a grid of experiments."),
+    "study": ("medseg.cli.study", "study", "Run, plan, watch and compare a grid of experiments."),
     "rank": ("medseg.cli.rank", "rank", "Rank losses, models or augmentations from a results table."),
     "report": ("medseg.cli.report", "report", "Write the page of a study or table: answer, figures, cases."),
     "predict": ("medseg.cli.predict", "predict", "Masks, overlays and measures of new images."),

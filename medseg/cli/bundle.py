@@ -105,7 +105,7 @@ def create(
 @folder_option
 @format_option
 def list_(bundles: Path, fmt: str) -> None:
-    """List the bundles of a folder with their finished repeats and mean test Dice."""
+    """List the bundles of a folder: finished repeats, and what chose their weights as the mean of the test parts."""
     import pandas as pd
 
     from medseg.bundle.open import bundles_in

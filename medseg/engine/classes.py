@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,28 @@ class MixedBatches:
         """Images ``(N, C, H, W)`` float32 and labels, as stored or of a mixture float32, whose rows keep their sum."""
         image, label = prepare_batch(batch, device, non_blocking, self.normalization)
         return (image, label) if self.mix is None else self.mix(image, label.float())
+
+
+def check_classes(root: str, classes: Sequence[str]) -> None:
+    """Raise if a data set's classes are not, in their order, those that its bundle says of its network's output.
+
+    Args:
+        root: the bundle's folder.
+        classes: of the data set, as it is indexed now.
+
+    Raises:
+        MedsegError: they are others, or in another order.
+    """
+    from medseg.bundle.network import read_labels
+    from medseg.bundle.open import Bundle
+
+    bundle = Bundle(Path(root))
+    told = [label.name for label in read_labels(bundle)]
+    if told != list(classes):
+        raise MedsegError(
+            f"{bundle.name} has the classes {told}, and its data set now {list(classes)}: each value of its network"
+            " would get another name; compose a new bundle (medseg bundle create), or index the images as they were"
+        )
 
 
 def key_metric(

@@ -15,6 +15,6 @@ def best_value(run: Mapping[str, Any]) -> tuple[str, float] | None:
     >>> best_value({"monitor": "roc_auc", "best_val_roc_auc": 0.9}), best_value({"best_val_dice": 0.8})
     (('roc_auc', 0.9), ('dice', 0.8))
     """
-    monitor = str(run.get("monitor", "dice"))
+    monitor = str(run.get("monitor") or "dice")
     value = run.get(f"best_val_{monitor}")
     return None if value is None else (monitor, float(value))

@@ -216,9 +216,9 @@ def _send_results(client: MlflowClient, run_id: str, folder: Path, run: dict[str
     names = (f"best_val_{best[0]}" if best else "", "best_epoch", "seconds")
     final |= {metric_name(name): run[name] for name in names if name in run}
     tags = [RunTag("mlflow.note.content", _note(run, *best))] if best else []
-    client.log_batch(
-        run_id, metrics=[Metric(k, float(v), now, 0) for k, v in final.items() if v == v], tags=tags
-    )
+    # what is undefined, such as the ROC-AUC of a single class, is null in run.json
+    known = {name: float(value) for name, value in final.items() if value is not None and value == value}
+    client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in known.items()], tags=tags)
     with tempfile.TemporaryDirectory() as place:
         _copy_artifacts(folder, Path(place))
         client.log_artifacts(run_id, place)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from filelock import FileLock
 
 from medseg.bundle.open import Bundle
 from medseg.bundle.settings import CLASS_KNOBS, SHARED_KNOBS
-from medseg.bundle.verify import references, walk
+from medseg.bundle.verify import check_activation, references, walk
 from medseg.engine.record import best_value, now, read_run
 from medseg.errors import MedsegError, unknown
 from medseg.models import check_pretrained
@@ -236,6 +237,8 @@ def check_overrides(bundle: Bundle, overrides: dict[str, Any]) -> None:
                 f"{key} of {bundle.name} is {train.get(key)!r}: its metadata, its model and inference.yaml go by that;"
                 " compose another bundle for another one (medseg bundle create)"
             )
+    if "loss_name" in overrides:
+        check_activation(overrides["loss_name"], train)
     if {"pretrained", "pretrained_data"} & overrides.keys():
         # what the bundle's own weights were trained on says nothing of others
         start = {**train, "pretrained_data": "", **overrides}
@@ -268,6 +271,9 @@ def check_device(device: str) -> None:
 def release(root: str) -> None:
     """Copy the repeat with the best validation metric to ``models/model.pt``, and say in ``model.json`` which it was.
 
+    Values of different metrics cannot be compared: of repeats that were run with another ``monitor`` those count whose
+    metric most repeats have, of equally many that of the first.
+
     Args:
         root: the bundle's folder.
     """
@@ -278,7 +284,8 @@ def release(root: str) -> None:
         known = {name: value for name, value in found.items() if value is not None}
         if not known:
             return
-        best = max(known, key=lambda name: known[name][1])
+        usual = Counter(monitor for monitor, _ in known.values()).most_common(1)[0][0]
+        best = max((name for name in known if known[name][0] == usual), key=lambda name: known[name][1])
         weights, released = bundle.root / "repeats" / best / "model.pt", bundle.root / "models" / "model.pt"
         if weights.is_file():
             with atomic_write(released, "wb") as file:
@@ -287,9 +294,8 @@ def release(root: str) -> None:
             released.is_file()
         ):  # the best one's weights were removed; what is there stays with what is said of it
             return
-        monitor = f"best_val_{known[best][0]}"
-        keys = ("facts", "monitor", monitor, "best_epoch", "test", "weights", "tags")
-        kept = {key: runs[best].get(key) for key in keys}
+        keys = ("facts", "monitor", f"best_val_{usual}", "best_epoch", "test", "weights", "tags")
+        kept = {key: runs[best].get(key) for key in keys} | {"monitor": usual}
         with atomic_write(bundle.root / "models" / "model.json") as file:
             json.dump({"repeat": best, **kept}, file, indent=2)
 

@@ -97,8 +97,12 @@ def test_torchvisions_file_of_weights_gives_torchvisions_logits(name: str, tmp_p
 
 @pytest.mark.parametrize(
     ("name", "other"),
-    [("vgg19", "vgg19"), ("resnet50", "resnet50"), ("densenet121", "densenet121")]
-    + [("efficientnetv2_s", "efficientnet_v2_s")],
+    [
+        ("vgg19", "vgg19"),
+        ("resnet50", "resnet50"),
+        ("densenet121", "densenet121"),
+        ("efficientnetv2_s", "efficientnet_v2_s"),
+    ],
 )
 def test_as_many_parameters_as_torchvision(name: str, other: str) -> None:
     with torch.device("meta"):

@@ -220,3 +220,21 @@ def test_an_undefined_value_of_a_set_is_named_without_a_case(tmp_path: Path) -> 
     found.loc[(found["metric"] == "roc_auc") & (found["model"] == "a"), "value"] = math.nan
     told = suspicious(found, "model")
     assert told[["model", "kind", "reason"]].to_numpy().tolist() == [["a", "nan", "value=nan"]]
+
+
+def test_tracked_metrics_of_whole_sets_join_the_cases(bundles: Path) -> None:
+    from types import SimpleNamespace
+
+    from medseg.ranking.tracking import _with_sets
+
+    files = case_files(bundles)
+    cases = normalise(pd.concat([pd.read_csv(file, keep_default_na=False) for file in files]))
+    metrics = {"test/accuracy": 0.9, "test/roc_auc": 0.8, "test/unheard_of": 1.0, "val/best_dice": 0.5}
+    run = SimpleNamespace(data=SimpleNamespace(metrics=metrics))
+    key = ("bhi", "vgg19", "cross_entropy", "", "vanilla", "holdout", "0")
+    joined = _with_sets(cases, {key: run}, [])
+    added = joined[joined["case"] == ""]
+    assert added[["model", "metric", "value"]].to_numpy().tolist() == [["vgg19", "roc_auc", 0.8]]
+    assert len(joined) == len(cases) + 1
+    assert _with_sets(cases, {key: run}, ["accuracy"]) is cases
+    assert set(_with_sets(cases, {key: run}, ["roc_auc"])["metric"]) == {"roc_auc"}
