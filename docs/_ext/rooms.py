@@ -51,7 +51,8 @@ def overview(room: Registry) -> str:
     if room is not MODELS:
         return summaries
     sizes = (
-        "With the default arguments, for one colour image of 224 x 224 pixels and one class (of classifiers two; their published figures are for the 1000 classes of ImageNet). A MAC is one"
+        "With the default arguments, for one colour image of 224 x 224 pixels and one class (of classifiers two;"
+        " their published figures are for the 1000 classes of ImageNet). A MAC is one"
         " multiplication and addition, in convolutions and matrix products; the published figures were"
         " measured on the authors' own code, or on the closest that runs."
     )

@@ -206,7 +206,9 @@ def check_activation(loss: str, train: Mapping[str, Any]) -> None:
         raise MedsegError(f"loss {loss!r} is for {entry.task}, the bundle for classification")
     multilabel = bool(train.get("multilabel"))
     if multilabel and not entry.facts["multilabel"]:
-        raise MedsegError(f"loss {loss!r} is for images of one class each, the bundle for several labels at once")
+        raise MedsegError(
+            f"loss {loss!r} is for images of one class each, the bundle for several labels at once"
+        )
     if activation(loss, multilabel) != now:
         raise MedsegError(
             f"loss {loss!r} trains logits for the activation {activation(loss, multilabel)!r}, the bundle's is {now!r};"

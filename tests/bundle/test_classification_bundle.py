@@ -116,7 +116,9 @@ def test_parts_of_one_task_go_together(tmp_path: Path, change: dict[str, str], s
 
 
 def test_an_image_too_small_for_the_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MedsegError, match="resnet50 needs sides of 32 pixels and more; image_size is 24 x 64"):
+    with pytest.raises(
+        MedsegError, match="resnet50 needs sides of 32 pixels and more; image_size is 24 x 64"
+    ):
         compose(CHOICE, tmp_path, replace(SETTINGS, image_size=(24, 64)), prepared=tmp_path)
 
 

@@ -191,7 +191,9 @@ def test_several_labels_at_once(place: Path, workspace: Path) -> None:
     rng = np.random.default_rng(0)
     images = sorted(path.name for path in (workspace / "source" / "images").iterdir())
     said = ["|".join(n for n in ("effusion", "mass") if rng.random() < 0.5) for _ in images]
-    pd.DataFrame({"image": images, "finding": said}).to_csv(workspace / "source" / "findings.csv", index=False)
+    pd.DataFrame({"image": images, "finding": said}).to_csv(
+        workspace / "source" / "findings.csv", index=False
+    )
     table = Table("findings.csv", "image", ("finding",))
     index = build_index(
         "findings", workspace / "source", table=table, multilabel=True, images="images/*.png", channels=1

@@ -89,8 +89,7 @@ def pr_auc(
     multilabel: bool = False,
     weights: np.ndarray | Draws | None = None,
 ) -> np.ndarray | float:
-    r"""Area under the precision-recall curve, as average precision (Davis and Goadrich 2006,
-    doi:10.1145/1143844.1143874).
+    r"""Average precision, the area under precision and recall (Davis & Goadrich 2006, doi:10.1145/1143844.1143874).
 
     .. math:: \sum_t (R_t - R_{t-1}) P_t
 
