@@ -19,7 +19,8 @@ RUNS = {
     "losses_reduced": 72,
     "bhi_reduced": 16,
     "bhi_reduced_tilewise": 16,
-    "chest_xray_reduced": 30,
+    "bhi_protocols_reduced": 2,
+    "chest_xray_reduced": 24,
     "small": 12,
 }
 

@@ -142,6 +142,8 @@ def test_sampling_by_class_is_for_classes(tmp_path: Path) -> None:
         ("inference.yaml", "activation: one_vs_rest", "activation: softmax", "activation"),
         ("inference.yaml", "multilabel: false", "multilabel: true", "multilabel"),
         ("train.yaml", "loss_name: binary_cross_entropy", "loss_name: binary_crossentropy", "loss_name"),
+        ("train.yaml", "loss_name: binary_cross_entropy", "loss_name: cross_entropy", "activation"),
+        ("metadata.json", '"multilabel": false', '"multilabel": true', "medseg::multilabel"),
     ],
 )
 def test_what_is_told_otherwise_is_found(
@@ -158,6 +160,15 @@ def test_a_run_cannot_change_what_its_logits_mean(trained: Bundle, place: Path) 
     options = Options(prepared=place / "prepared", repeat=3, overrides={"activation": "softmax"})
     with pytest.raises(MedsegError, match="activation of .* is 'one_vs_rest'"):
         workflow.run(trained, options)
+    # nor train another function of them than inference.yaml takes them for
+    with pytest.raises(
+        MedsegError,
+        match="loss 'cross_entropy' trains logits for the activation 'softmax', .* 'one_vs_rest'",
+    ):
+        workflow.run(trained, replace(options, overrides={"loss_name": "cross_entropy"}))
+    with pytest.raises(MedsegError, match="loss 'dice' is for segmentation, the bundle for classification"):
+        workflow.run(trained, replace(options, overrides={"loss_name": "dice"}))
+    assert not (trained.root / "repeats" / "3").exists()
 
 
 def test_monai_alone_evaluates_and_predicts_the_same(trained: Bundle, place: Path) -> None:

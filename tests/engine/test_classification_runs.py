@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from monai.engines import Trainer
+from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
 from medseg.bundle.choice import Choice
@@ -19,9 +21,11 @@ from medseg.bundle.settings import Settings
 from medseg.data.class_table import Table
 from medseg.data.index import build_index
 from medseg.data.index_file import index_path, write_index
+from medseg.data.splits_file import read_splits, split_path, write_splits
 from medseg.engine import workflow
 from medseg.engine.class_gallery import chosen
 from medseg.engine.classes import MixedBatches, SetMetrics, class_names, decided, key_metric
+from medseg.engine.handlers import Checkpoints
 from medseg.engine.workflow import Options
 from medseg.errors import MedsegError
 from medseg.models import MODELS
@@ -107,6 +111,11 @@ def test_the_monitored_metric_chooses_the_weights(place: Path) -> None:
     other = workflow.run(made, options(overrides={"monitor": "roc_auc"}, repeat=1))
     record = json.loads((other / "run.json").read_text())
     assert record["best_val_roc_auc"] == pd.read_csv(other / "curves.csv")["val_roc_auc"].max()
+    # a ROC-AUC is no balanced accuracy: what two runs were chosen by cannot be compared
+    record["best_val_roc_auc"] = 2.0
+    (other / "run.json").write_text(json.dumps(record))
+    workflow.release(str(made.root))
+    assert json.loads((made.root / "models" / "model.json").read_text()) == released
 
 
 def test_a_metric_of_which_less_is_better_cannot_be_monitored() -> None:
@@ -129,19 +138,31 @@ def test_an_undefined_metric_ends_training_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("augment", ["mixup-filter", "cutmix"])
-def test_a_resumed_mixing_run_equals_one_that_was_not_interrupted(place: Path, augment: str) -> None:
-    made = bundle(augment=augment, epochs=3)
-    whole = workflow.run(made, options(overrides={"checkpoint_seconds": 0}))
-    # the first epochs alone, then the rest: as if the process had been ended between them
-    resumed = workflow.run(
-        bundle(loss="smoothed_cross_entropy", augment=augment, epochs=3, loss_arguments={"smoothing": 0}),
-        options(),
-    )
-    curves = [pd.read_csv(folder / "curves.csv")["train_loss"] for folder in (whole, resumed)]
-    # without smoothing it is the same loss, and the mixtures are those of (seed, epoch)
-    np.testing.assert_allclose(*curves, rtol=1e-5)
-    plain = workflow.run(bundle(epochs=3), options())
-    assert not np.allclose(curves[0], pd.read_csv(plain / "curves.csv")["train_loss"])
+def test_a_resumed_mixing_run_equals_one_that_was_not_interrupted(
+    place: Path, monkeypatch: pytest.MonkeyPatch, augment: str
+) -> None:
+    made = bundle(augment=augment, epochs=3, sampling="balanced")
+    own = options(overrides={"checkpoint_seconds": 0})
+    whole = workflow.run(made, own)
+    curves, cases = (pd.read_csv(whole / name) for name in ("curves.csv", "cases.csv"))
+
+    def killed(self: Checkpoints, engine: Trainer) -> None:
+        saved(self, engine)
+        if engine.state.epoch == 2:
+            raise KeyboardInterrupt
+
+    saved = Checkpoints._save
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Checkpoints, "_save", killed)
+        workflow.run(made, own, overwrite=True)
+    assert not (whole / "cases.csv").exists() and (whole / "resume.pt").is_file()
+    workflow.run(made, own, resume=True)
+    values = [name for name in curves.columns if name not in ("epoch_seconds", "time")]
+    # the mixtures are those of (seed, epoch), whatever was drawn before
+    pd.testing.assert_frame_equal(pd.read_csv(whole / "curves.csv")[values], curves[values])
+    pd.testing.assert_frame_equal(pd.read_csv(whole / "cases.csv"), cases)
+    plain = workflow.run(bundle(epochs=3, sampling="balanced"), options())
+    assert not np.allclose(curves["train_loss"], pd.read_csv(plain / "curves.csv")["train_loss"])
 
 
 def test_training_batches_are_mixed_and_no_others(place: Path) -> None:
@@ -226,6 +247,65 @@ def test_mlflow_has_the_metrics_of_all_cases_and_the_monitored_one(place: Path) 
     assert run.data.metrics["val/best_balanced_accuracy"] == record["best_val_balanced_accuracy"]
     assert run.data.tags["mlflow.note.content"].startswith("Best validation balanced accuracy 0.")
     assert "metrics.csv" in [file.path for file in client.list_artifacts(run.info.run_id)]
+
+
+def one_class_tested(folder: Path) -> None:
+    """A split ``sick`` whose test part has spiculated masses alone."""
+    made = read_splits(split_path("phantom_class", folder, "holdout"))
+    parts = dict(made.repeats[0])
+    parts["testing"] = [item for item in parts["testing"] if item["classes"] == ["spiculated"]]
+    write_splits(replace(made, name="sick", repeats=(parts,)), split_path("phantom_class", folder, "sick"))
+
+
+def test_a_test_part_of_one_class_has_no_areas_under_curves_and_is_done(place: Path) -> None:
+    made = bundle(epochs=1)
+    workflow.run(made, options())
+    one_class_tested(Path("prepared"))
+    folder = workflow.run(made, options(split="sick", tracking_uri="sqlite:///mlruns/mlflow.db"))
+    assert (folder / "cases.csv").is_file()
+    text = (folder / "run.json").read_text()
+    record = json.loads(text)
+    assert record["status"] == "done" and "NaN" not in text
+    assert record["test"]["roc_auc"] is None and record["test"]["balanced_accuracy"] is None
+    assert record["test"]["accuracy"] is not None
+    table = pd.read_csv(folder / "metrics.csv").set_index("metric")
+    assert table.loc["roc_auc"].isna().all()
+    from mlflow import MlflowClient
+
+    client = MlflowClient("sqlite:///mlruns/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("medseg").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert "test/accuracy" in run.data.metrics and "test/roc_auc" not in run.data.metrics
+
+
+def test_classes_in_another_order_than_the_bundles_are_refused(place: Path) -> None:
+    """A folder is renamed and indexed again: what was the first class is the second now."""
+    rng = np.random.default_rng(0)
+    for name, level in (("a_healthy", 60), ("b_ill", 180)):
+        (place / "images" / name).mkdir(parents=True)
+        for i in range(10):
+            picture = (level + 20 * rng.random((32, 32))).astype(np.uint8)
+            Image.fromarray(picture).save(place / "images" / name / f"{name}{i}.png")
+
+    def indexed() -> list[str]:
+        index = build_index("own", place / "images", classes="{class}/*.png", channels=1)
+        write_index(index, index_path("own", Path("prepared")))
+        return [label.name for label in index.labels]
+
+    assert indexed() == ["a_healthy", "b_ill"]
+    choice = Choice("own", "resnet50", "cross_entropy")
+    made = compose(choice, Path("bundles"), replace(SETTINGS, epochs=1), prepared=Path("prepared"))
+    before = (workflow.run(made, options()) / "cases.csv").read_text()
+    (place / "images" / "a_healthy").rename(place / "images" / "z_healthy")
+    assert indexed() == ["b_ill", "z_healthy"]
+    (place / "prepared" / "own" / "splits" / "holdout.json").unlink()
+    for act in (workflow.evaluate, workflow.run):
+        repeat = 0 if act is workflow.evaluate else 1
+        with pytest.raises(
+            MedsegError, match=r"has the classes \['a_healthy', 'b_ill'\], and its data set now \['b_ill'"
+        ):
+            act(made, options(repeat=repeat))
+    assert (made.root / "repeats" / "0" / "cases.csv").read_text() == before
 
 
 def test_the_surest_and_the_least_sure_are_drawn() -> None:
