@@ -29,5 +29,5 @@ threshold_option: Callable[[Any], Any] = click.option(
     type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
-    help="A pixel is of the lesion from this probability on.",
+    help="A pixel is of the lesion, or an image has one of several possible classes, from this probability on.",
 )

@@ -46,7 +46,7 @@ def draw(
         for axis, case in zip(line, cases, strict=False):
             show(axis, part[int(case)]["image"].cpu().numpy())
             said = _said(found[case], truth[case], classes, multilabel)
-            axis.set_title(f"{name}\n{part.cases[case]}\n{said}", fontsize=7)
+            axis.set_title(f"{name}\n{part.cases[case]}\n{said}", fontsize=7, parse_math=False)
     figure.suptitle(title, fontsize=10)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=110)

@@ -170,9 +170,11 @@ def _remember(folder: Path, before: dict[str, Any], overrides: dict[str, Any]) -
 
 
 def _note_failure(folder: Path, error: Exception) -> None:
-    """Keep the reason with the run; of a run that had not begun, keep nothing."""
+    """Keep the reason with the run; of a run that had not begun, keep nothing; one that is done stays done."""
     from medseg.bundle.verify import root_cause
 
+    if (folder / "cases.csv").is_file():
+        return
     content = read_run(folder)
     if "facts" in content:
         told = {**content, "status": "failed", "error": root_cause(error), "ended": now()}
