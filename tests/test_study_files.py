@@ -20,6 +20,7 @@ RUNS = {
     "bhi_reduced": 16,
     "bhi_reduced_tilewise": 16,
     "bhi_protocols_reduced": 2,
+    "bhi_weighted_reduced": 2,
     "chest_xray_reduced": 24,
     "small": 12,
 }

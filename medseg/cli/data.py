@@ -151,7 +151,7 @@ def index(
         emit(
             fault_table(error.faults),
             fmt,
-            title=f"{dataset}: {len(error.faults)} faulty {error.what}; nothing written",
+            title=f"{dataset}: {error.counted}; nothing written",
         )
         click.echo("mend them, or leave them out with --skip-faulty", err=True)
         raise SystemExit(1) from None

@@ -46,7 +46,8 @@ class FaultyFiles(MedsegError):
     def __init__(self, dataset: str, faults: tuple[Fault, ...], what: str = "pairs") -> None:
         shown = [f"  {fault.case}: {fault.reason} ({fault.file}); {fault.cure}" for fault in faults[:20]]
         more = [f"  ... and {len(faults) - 20} more"] if len(faults) > 20 else []
-        head = f"{dataset}: {len(faults)} faulty {what}; mend them, or leave them out with --skip-faulty"
+        self.counted = f"{len(faults)} faulty {what.removesuffix('s') if len(faults) == 1 else what}"
+        head = f"{dataset}: {self.counted}; mend them, or leave them out with --skip-faulty"
         super().__init__("\n".join([head, *shown, *more]))
         self.faults, self.what = faults, what
 

@@ -61,7 +61,8 @@ def demand_meaning(recipe: Recipe, settings: Settings) -> None:
     plain = {one.name: one.default for one in fields(Settings)}
     for name in OF_MASKS:
         if getattr(settings, name) != plain[name]:
-            raise MedsegError(f"{name} is of masks, and this bundle classifies whole images; leave it out")
+            option = f"--{name.replace('_', '-')}"
+            raise MedsegError(f"{option} is for masks, and this bundle classifies whole images; leave it out")
     if settings.threshold != plain["threshold"] and not recipe.multilabel:
         raise MedsegError(
             f"threshold={settings.threshold} has no meaning where each image has one class, the likeliest; "

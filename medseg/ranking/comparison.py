@@ -314,7 +314,7 @@ def _notes(
     if compared["split"].str.endswith(UNGROUPED).any():
         yield (
             "Rows of a split that ends in -ungrouped: images of one patient, video or slide lie on both sides, the "
-            "values are too good for new patients ('medseg study premium' says by how much)."
+            "values may be too good for new patients ('medseg study premium' says by how much)."
         )
     if (compared["inside"] == "").any():
         yield "No interval: one value each cannot be told from chance."

@@ -157,9 +157,7 @@ def draw_evidence(album: Album, evidence: Evidence | None) -> None:
     for by, tests in evidence.groupings.items():
         what = f"critical differences ({by})"
         if tests.critical_difference != tests.critical_difference:
-            album.leave_out(
-                what, f"Nemenyi's test needs more than {len(tests.values)} blocks or two contestants"
-            )
+            album.leave_out(what, "Nemenyi's test needs three contestants and two blocks")
             continue
         number = len(tests.values)
         blocks = f"{number} combinations of the other factors" if by == OVERALL else plural(number, by)

@@ -286,7 +286,7 @@ def test_united_groups_have_the_first_name():
 
 def test_a_broken_file_is_a_fault_and_the_rest_stays(tree):
     (tree / "cat" / "a_1.png").write_bytes(b"no picture")
-    with pytest.raises(FaultyFiles, match="animals: 1 faulty images"):
+    with pytest.raises(FaultyFiles, match="animals: 1 faulty image;"):
         build_index("animals", tree, classes="{class}/*")
     index = build_index("animals", tree, classes="{class}/*", skip_faulty=True)
     assert [fault.case for fault in index.faults] == ["a_1"]

@@ -116,7 +116,9 @@ def test_nothing_in_nothing_out_and_values_that_are_not_finite():
     "name, value", [("sliding_window", True), ("overlap", 0.5), ("scale", 2.0), ("min_area", 3)]
 )
 def test_settings_of_masks_are_refused(name: str, value: Any):
-    with pytest.raises(MedsegError, match=f"{name} is of masks, and this bundle classifies whole images"):
+    with pytest.raises(
+        MedsegError, match=f"--{name.replace('_', '-')} is for masks, and this bundle classifies"
+    ):
         Predictor(recipe(), [Fixed()], replace(CPU, **{name: value}))
 
 

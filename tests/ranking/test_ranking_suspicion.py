@@ -163,8 +163,8 @@ def test_a_copied_column_is_named_on_both_sides() -> None:
     runs = [run("x", 0, values), shuffled, run("z", 0, sound(1))]
     found = suspicious(pd.concat(runs))
     assert lines(found) == [
-        "dataset=busi model=unet loss=x repeat=0 metric=dice: identical: the same value for every case as loss=y: a copy?",
-        "dataset=busi model=unet loss=y repeat=0 metric=dice: identical: the same value for every case as loss=x: a copy?",
+        "dataset=busi model=unet loss=x repeat=0 metric=dice: identical: the same value for every case as loss=y: a copy, or the same by definition?",
+        "dataset=busi model=unet loss=y repeat=0 metric=dice: identical: the same value for every case as loss=x: a copy, or the same by definition?",
     ]
 
 

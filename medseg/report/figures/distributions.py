@@ -88,7 +88,10 @@ def draw_distributions(
     # the values of a metric without a unit are shares: all of 0 to 1 is shown
     if rows["value"].between(0, 1).all():
         panels[0, 0].set_xlim(-0.02, 1.02)
-    title = f"{unit_of(metric)} per case of {plural(len(names), of)} by {shown_factor(by)}"
+    metric_of = unit_of(metric)
+    title = (
+        f"{metric_of[:1].upper()}{metric_of[1:]} per case of {plural(len(names), of)} by {shown_factor(by)}"
+    )
     caption = (
         "Box: quartiles and median; line: 5 to 95%; dots: cases, at most 200 of each, evenly from the sorted."
     )
