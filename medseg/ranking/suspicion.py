@@ -279,8 +279,8 @@ def _copies(
             # repeats of one setting are told of as such
             others = [n for n in numbers if (runs.loc[n, setting] != runs.loc[number, setting]).any()]
             if others:
-                same = f"the same value for every case as {_differing(runs, number, others)}"
-                reason = f"{same}: a copy, or the same by definition?"
+                known = f"the same value for every case as {_differing(runs, number, others)}"
+                reason = f"{known}: a copy, or the same by definition?"
                 yield Finding(number, metric, "identical", reason)
 
 
