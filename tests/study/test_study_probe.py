@@ -43,6 +43,16 @@ def test_where_time_is_up_the_first_step_counts(monkeypatch: pytest.MonkeyPatch)
     assert (found.train_seconds, found.eval_seconds, found.steps) == (7.0, None, 0)
 
 
+@pytest.mark.parametrize("loss", ["sparse_cross_entropy", "weighted_cross_entropy", "binary_cross_entropy"])
+def test_a_classifier_is_measured_with_classes_as_labels(loss: str) -> None:
+    small = {"depths": [1, 1, 1, 1], "widths": [2, 2, 2, 2]}
+    setup = Setup("resnet50", loss, (32, 32), 4, 1, 3, model_arguments=small)
+    labels = module._labels(setup)
+    assert labels.shape == (4, 3) and labels.sum(1).tolist() == [1, 1, 1, 1]
+    found = measure(setup, "cpu", 1, 1000.0, lambda _: None)
+    assert found.steps == 3 and found.train_seconds is not None and found.train_seconds > 0
+
+
 def test_a_setup_that_cannot_be_built_is_told_in_a_line() -> None:
     found = probe(replace(TINY, model_arguments={"widths": [0]}))
     assert "widths must be" in found.fault
