@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from medseg.bundle.settings import Settings
 from medseg.data.class_table import Table
 from medseg.data.index import build_index
 from medseg.data.index_file import index_path, write_index
+from medseg.data.prepared import prepare
 from medseg.data.splits_file import read_splits, split_path, write_splits
 from medseg.engine import workflow
 from medseg.engine.class_gallery import chosen
@@ -41,8 +43,17 @@ SETTINGS = Settings(
 )
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn data set, indexed, split and decoded once for all tests."""
+    folder = tmp_path_factory.mktemp("classes") / "prepared"
+    prepare("phantom_class", None, folder, image_size=(32, 32))
+    return folder
+
+
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared: Path) -> Path:
+    shutil.copytree(prepared, tmp_path / "prepared")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -238,7 +249,7 @@ def test_several_labels_at_once(place: Path, workspace: Path) -> None:
 def test_mlflow_has_the_metrics_of_all_cases_and_the_monitored_one(place: Path) -> None:
     from mlflow import MlflowClient
 
-    uri = "sqlite:///mlruns/mlflow.db"
+    uri = f"sqlite:///{place}/mlruns/mlflow.db"
     folder = workflow.run(bundle(epochs=1), options(tracking_uri=uri))
     record = json.loads((folder / "run.json").read_text())
     client = MlflowClient(uri)
@@ -261,7 +272,9 @@ def test_a_test_part_of_one_class_has_no_areas_under_curves_and_is_done(place: P
     made = bundle(epochs=1)
     workflow.run(made, options())
     one_class_tested(Path("prepared"))
-    folder = workflow.run(made, options(split="sick", tracking_uri="sqlite:///mlruns/mlflow.db"))
+    # the whole path: MLflow keeps one connection for each text of an address
+    uri = f"sqlite:///{place}/mlruns/mlflow.db"
+    folder = workflow.run(made, options(split="sick", tracking_uri=uri))
     assert (folder / "cases.csv").is_file()
     text = (folder / "run.json").read_text()
     record = json.loads(text)
@@ -272,7 +285,7 @@ def test_a_test_part_of_one_class_has_no_areas_under_curves_and_is_done(place: P
     assert table.loc["roc_auc"].isna().all()
     from mlflow import MlflowClient
 
-    client = MlflowClient("sqlite:///mlruns/mlflow.db")
+    client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("medseg").experiment_id])
     assert run.info.status == "FINISHED"
     assert "test/accuracy" in run.data.metrics and "test/roc_auc" not in run.data.metrics
