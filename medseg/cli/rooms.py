@@ -89,7 +89,7 @@ def overview(room: Registry, *more: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "name": entry.name,
-            "parameters": rounded(entry.facts["parameters"] / 1e6, "M"),
+            "params": rounded(entry.facts["parameters"] / 1e6, "M"),
             "MACs": rounded(entry.facts["macs"] / 1e9, "G"),
             **{column: entry.facts.get(column, "") for column in columns},
         }

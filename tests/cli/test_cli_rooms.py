@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from medseg.cli import main
 from medseg.losses import LOSSES
 from medseg.metrics import METRICS
+from medseg.metrics.classification import CLASS_METRICS
 from medseg.models import MODELS
 from medseg.registry import Entry
 
@@ -23,7 +24,20 @@ def listed(command: str) -> dict[str, dict]:
     return {row["name"]: row for row in json.loads(result.output)}
 
 
-@pytest.mark.parametrize(("command", "room"), [("losses", LOSSES), ("metrics", METRICS), ("models", MODELS)])
+def test_metrics_of_both_tasks_are_listed() -> None:
+    rows = json.loads(CliRunner().invoke(main, ["metrics", "--format", "json"]).output)
+    for task, room in (("segmentation", METRICS), ("classification", CLASS_METRICS)):
+        found = {row["name"]: row for row in rows if row["task"] == task}
+        assert list(found) == room.names()
+        for entry in room:
+            facts = {key: found[entry.name][key] for key in ("summary", "better", "unit", "needs")}
+            assert facts == {
+                "summary": entry.summary,
+                **{k: entry.facts[k] for k in ("better", "unit", "needs")},
+            }
+
+
+@pytest.mark.parametrize(("command", "room"), [("losses", LOSSES), ("models", MODELS)])
 def test_every_component_is_listed_with_its_facts(command: str, room) -> None:
     rows = listed(command)
     assert list(rows) == room.names()
@@ -114,7 +128,7 @@ def test_the_table_of_models_fits_a_terminal_of_80_columns() -> None:
     frame = overview(MODELS)
     widest = {column: max(len(column), frame[column].str.len().max()) for column in frame}
     # what cannot be folded, a border for each column, and at least one backbone and the number of a paper
-    assert sum(widest[c] for c in ("name", "parameters", "MACs")) + 5 * 3 + 1 + 16 + 16 <= 80
+    assert sum(widest[c] for c in ("name", "params", "MACs")) + 5 * 3 + 1 + 16 + 16 <= 80
 
 
 def test_listing_models_loads_no_library_of_backbones() -> None:

@@ -92,7 +92,7 @@ def test_faulty_images_are_a_table(tree):
     (tree / "ill" / "p0_1.png").write_bytes(b"")
     result = medseg("index", "mine", "--data", tree, "--classes", "{class}/*")
     assert result.exit_code == 1
-    assert "mine: 1 faulty images; nothing written" in " ".join(result.output.split())
+    assert "mine: 1 faulty image; nothing written" in " ".join(result.output.split())
 
 
 def test_a_preview_names_the_classes(tree, tmp_path, monkeypatch):
