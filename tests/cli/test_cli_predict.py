@@ -143,7 +143,7 @@ def test_an_untrained_bundle_is_told(bundle: Bundle, images: Path, tmp_path: Pat
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(bundle: Bundle, images: Path, tmp_path: Path):
-    for number in range(3, 1500):
+    for number in range(3, 6000):
         os.link(images / f"{number % 3}.png", images / f"{number}.png")
     out = tmp_path / "out"
     words = ["predict", str(bundle.root), str(images), "-o", str(out), "--device", "cpu", "--no-overlay"]
@@ -160,8 +160,8 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(bundle: Bundle, 
     assert process.returncode == 130
     assert "stopped; the same command goes on" in told
     done = len(table(out))
-    assert 0 < done < 1500
-    for number in range(done, 1500):
+    assert 0 < done < 6000
+    for number in range(done, 6000):
         (images / f"{number}.png").unlink()
     before = {path: path.stat().st_mtime_ns for path in (out / "masks").iterdir() if int(path.stem) < done}
     assert CliRunner().invoke(main, words).exit_code == 0
